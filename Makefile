@@ -1,0 +1,4 @@
+test:
+	python3 -m tests.all
+
+.PHONY: test

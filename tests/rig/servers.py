@@ -17,7 +17,7 @@ from . import ca, images, machine
 from .shell import LABEL, STATE, RigError, digest, run, say, wait_for
 
 SPEC_LABEL = f"{LABEL}.spec"  # digest of what a container was made from: the same again means it is kept
-CA_IN_OUTSIDE = "/srv/ca"
+CA_IN_OUTSIDE = "/etc/rig"
 CONTROL_PORT = 4040
 
 # What systemd and an inner dockerd need; --privileged is refused by Docker 20.10 where CAP_SYS_RESOURCE is missing.
@@ -35,7 +35,7 @@ def outside_up(name: str) -> dict[str, Any]:
     def put_ca() -> None:
         run(["docker", "cp", f"{ca.FOLDER}/.", f"{name}:{CA_IN_OUTSIDE}"])
 
-    changed = _container(name, "outside", images.OUTSIDE, ["--cap-add", "NET_ADMIN"], put_ca, str(_ca_digest()))
+    changed = _container(name, "outside", images.OUTSIDE, [], put_ca, digest([ca.FOLDER]))
     address = _address(name)
     control = f"http://{address}:{CONTROL_PORT}"
     _wait(name, "the outside world", lambda: _answers(f"{control}/tunnels"), 60)
@@ -154,10 +154,6 @@ def _fingerprint(prefix: Sequence[str], tag: str) -> str:
     """The same on any daemon: ids differ between Docker's two image stores."""
     template = "{{.Created}} {{json .RootFS.Layers}}"
     return run([*prefix, "docker", "image", "inspect", "-f", template, tag], check=False).stdout.strip()
-
-
-def _ca_digest() -> str:
-    return digest([ca.FOLDER])
 
 
 def _answers(url: str) -> bool:

@@ -55,13 +55,15 @@ def pytest_stage(name: str, limit: int) -> Stage:
 
 # Stages of one row run side by side (as far as there are cores for it), rows one after another.
 ROWS: tuple[tuple[Stage, ...], ...] = (
-    (Stage("setup", ("make", "--no-print-directory", "setup"), "requirements.txt", 20),),
-    (Stage("lint", (PYTHON, "-m", "tests.lint"), "tests/lint.py", 10), pytest_stage("unit", 10)),
+    (Stage("setup", (sys.executable, "-m", "tests.rig", "machine"), "tests/rig/machine.py", 20),),
     (Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 30),),
     (pytest_stage("edge", 10), pytest_stage("proxy", 15)),
     (pytest_stage("browser", 10),),
 )
 
+
+# Nothing later can run without these.
+NEEDED = ("setup", "images")
 
 # Process groups under way: each stage leads its own, so that nothing it started outlives an interrupt or its limit.
 RUNNING: set[int] = set()
@@ -130,7 +132,7 @@ def count(reports: Iterable[Path], result: Result) -> None:
 
 def table(results: list[Result]) -> str:
     """One row per stage."""
-    rows = [("stage", "passed", "failed", "skipped", "minutes", "")]
+    rows: list[tuple[str, ...]] = [("stage", "passed", "failed", "skipped", "minutes", "")]
     for result in results:
         counts = result.counts
         verdict = f"exit {result.status}" if result.status else "ok"
@@ -140,7 +142,7 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> int:
-    """Run the rows in order; without a working set-up nothing else can run."""
+    """Run the rows in order; stop where the rest could not run."""
     lock = threading.Lock()
 
     def say(text: str) -> None:
@@ -157,11 +159,13 @@ def main() -> int:
             continue
         with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
             results += pool.map(lambda stage: run(stage, say), present)
-        if row[0].name == "setup" and results[-1].status:
+        if any(result.status for result in results if result.stage.name in NEEDED):
             break
     sums = {kind: sum(result.counts[kind] for result in results) for kind in ("passed", "failed", "skipped")}
-    cores, minutes = os.cpu_count(), (time.monotonic() - start) / 60
-    print(f"\n{table(results)}\n\n{minutes:.1f} minutes on {cores} cores; logs and reports: {RESULTS.relative_to(ROOT)}/\n")
+    minutes = (time.monotonic() - start) / 60
+    print(
+        f"\n{table(results)}\n\n{minutes:.1f} minutes on {os.cpu_count()} cores; logs: {RESULTS.relative_to(ROOT)}/\n"
+    )
     print(", ".join(f"{number} {kind}" for kind, number in sums.items()))
     return 1 if sums["failed"] else 0
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""`python -m tests.docs [--check]`: write (or only compare) what is made from a source elsewhere in the checkout.
+
+README.md's variable tables from the roles' argument_specs; the changelog from its fragments and the plugins'
+documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+CHANGES = "changelogs/changelog.yaml"
+BEGIN = "<!-- variables: begin -->"
+END = "<!-- variables: end -->"
+
+
+def specs() -> dict[str, dict[str, Any]]:
+    """Each role's description and options, as its argument_specs.yml has them."""
+    return {
+        path.parent.parent.name: yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
+        for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"), reverse=True)
+    }
+
+
+def cell(text: str) -> str:
+    """Text as it may stand in a table's cell; Ansible's own markup becomes Markdown's."""
+    text = re.sub(r"\b[CEOV]\(([^()]*)\)", r"`\1`", text)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def code(value: object) -> str:
+    """A value in the way it is typed in an inventory."""
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return f"`{cell(text)}`"
+
+
+def row(name: str, option: dict[str, Any]) -> str:
+    """One variable."""
+    kind = option.get("type", "str")
+    if "elements" in option:
+        kind = f"{kind} of {option['elements']}"
+    default = "**required**" if option.get("required") else code(option["default"]) if "default" in option else ""
+    description = option["description"]
+    meaning = cell(description if isinstance(description, str) else " ".join(description))
+    if choices := option.get("choices"):
+        meaning += f" One of {', '.join(code(choice) for choice in choices)}."
+    return f"| `{name}` | {kind} | {default} | {meaning} |"
+
+
+def tables() -> str:
+    """The part between the markers."""
+    parts = []
+    for role, spec in specs().items():
+        options = spec.get("options", {})
+        rows = [
+            row(name, options[name]) for name in sorted(options, key=lambda name: not options[name].get("required"))
+        ]
+        head = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
+        parts.append("\n".join([f"### Role `{role}`: {cell(spec['short_description'])}", "", *head, *rows]))
+    return "\n\n".join(parts)
+
+
+def readme() -> str:
+    """README.md with today's tables between its markers."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise SystemExit(f"README.md needs these two lines, once each:\n{BEGIN}\n{END}")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+
+
+def changelog() -> dict[str, str]:
+    """The changelog of galaxy.yml's version, from its fragments and the plugins' documentation."""
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
+    releases = yaml.safe_load((ROOT / CHANGES).read_text(encoding="utf-8"))["releases"]
+    date = releases.get(version, {}).get("release_date", datetime.now(tz=UTC).date().isoformat())
+    with tempfile.TemporaryDirectory() as folder:
+        # The tool wants the path of a collection, and leaves a cache beside its input.
+        copy = Path(folder) / "ansible_collections" / "locki" / "vaettir"
+        for name in ("changelogs", "meta", "plugins"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(ROOT / "galaxy.yml", copy)
+        subprocess.run(
+            [
+                BIN / "antsibull-changelog",
+                "release",
+                "--update-existing",
+                "--date",
+                date,
+                "--refresh",
+                "--reload-plugins",
+            ],
+            cwd=copy,
+            env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+            check=True,
+        )
+        return {name: (copy / name).read_text(encoding="utf-8") for name in (CHANGES, "CHANGELOG.md")}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.docs", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; show what differs and exit 1")
+    check = parser.parse_args().check
+    stale = 0
+    for name, new in {"README.md": readme(), **changelog()}.items():
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        if new == old:
+            continue
+        stale += 1
+        if check:
+            sys.stdout.writelines(
+                difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, f"{name} (new)")
+            )
+        else:
+            path.write_text(new, encoding="utf-8")
+            print(f"{name}: written")
+    if check and stale:
+        print("Not up to date: run `make docs`.")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

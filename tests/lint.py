@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""`python -m tests.lint [CHECK ...]`: every check of the sources, side by side; one line each, then what failed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypedDict
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+LIMIT = 480  # seconds; a check that hangs fails instead
+
+
+class LintError(Exception):
+    """A check found something; the text says what."""
+
+
+class Away(TypedDict, total=False):
+    """Where a tool runs, and what it finds in its environment."""
+
+    cwd: Path
+    environment: dict[str, str]
+
+
+def tool(name: str, *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
+    """Run a tool of the virtual environment; return what it printed, or fail with it."""
+    # The tools call one another by name (ansible-lint: ansible-playbook), so their folder comes first.
+    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **(environment or {})}
+    process = subprocess.run(
+        [str(BIN / name), *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    if process.returncode:
+        raise LintError(f"{name} {' '.join(arguments)}: exit {process.returncode}\n{process.stdout}")
+    return process.stdout
+
+
+def sources() -> Iterator[Path]:
+    """The checkout's files as git sees them, new ones included (a forgotten `git add` is linted too)."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return (Path(name) for name in listing.stdout.split("\0") if name and (ROOT / name).is_file())
+
+
+def check_yamllint() -> None:
+    files = [str(path) for path in sources() if path.suffix in (".yml", ".yaml") or path.name == ".yamllint"]
+    tool("yamllint", "--strict", *files)
+
+
+def check_ruff() -> None:
+    tool("ruff", "check", ".")
+
+
+def check_format() -> None:
+    tool("ruff", "format", "--check", "--diff", ".")
+
+
+def check_mypy() -> None:
+    tool("mypy", "--cache-dir", ".rig/cache/mypy")
+
+
+def check_ansible_lint() -> None:
+    tool("ansible-lint", "--profile", "production", "--offline", "--nocolor")
+
+
+# Stands in for the installer that ansible-test would fetch from a server of its own. The two options it passes are
+# gone from today's pip.
+GET_PIP = """
+import subprocess, sys
+subprocess.check_call([sys.executable, "-m", "ensurepip", "--default-pip"])
+arguments = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel")]
+sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments]))
+"""
+
+
+def sanity_copy() -> Path:
+    """The tracked files with their modes, where ansible-test accepts them: it refuses the symlinked checkout."""
+    copy = ROOT / ".rig" / "sanity" / "ansible_collections" / "locki" / "vaettir"
+    shutil.rmtree(copy, ignore_errors=True)
+    for path in sources():
+        # Only what runs on a controller or a server: ruff, mypy and pytest itself judge the tests.
+        if path.parts[0] not in ("bench", "tests") or path.parts[:2] == ("tests", "sanity"):
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, copy / path)
+    # Without a repository of its own it is part of the checkout's, which ignores it.
+    subprocess.run(["git", "init", "--quiet", str(copy)], check=True)
+    return copy
+
+
+def sanity_home() -> Path:
+    """A home folder for ansible-test's caches and environments, with the user's pip settings."""
+    home = ROOT / ".rig" / "sanity" / "home"
+    cache = home / ".ansible" / "test" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    for version in re.findall(r"pip='([0-9.]+)'", requirements_source()):
+        (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP)
+    for name in (".config/pip", ".pip"):
+        if (Path.home() / name).is_dir() and not (home / name).exists():
+            (home / name).parent.mkdir(exist_ok=True)
+            (home / name).symlink_to(Path.home() / name)
+    return home
+
+
+def requirements_source() -> str:
+    """The part of ansible-test that names the pip version it bootstraps."""
+    spec = importlib.util.find_spec("ansible_test")
+    if not spec or not spec.origin:
+        raise LintError("ansible_test is not installed")
+    return (Path(spec.origin).parent / "_internal" / "python_requirements.py").read_text()
+
+
+def check_sanity() -> None:
+    # The changelog has a check of its own here.
+    # One Python, this one: others on the PATH may be a version manager's shims that do not run.
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    arguments = ("sanity", "--python", python, "--color", "no", "--truncate", "0", "--skip-test", "changelog")
+    try:
+        output = tool("ansible-test", *arguments, cwd=sanity_copy(), environment={"HOME": str(sanity_home())})
+    except LintError as error:
+        # Between the findings stand hundreds of lines from pip.
+        findings = re.findall(r"(?m)^(?:ERROR|FATAL): .*$", str(error))
+        raise LintError("\n".join(findings) or str(error)) from None
+    if "Running sanity test" not in output:
+        raise LintError(f"ansible-test ran no test:\n{output}")
+
+
+def check_docs() -> None:
+    """README's tables and CHANGELOG.md are what their sources make."""
+    tool("python", "-m", "tests.docs", "--check")
+
+
+def check_changelog() -> None:
+    tool("antsibull-changelog", "lint")
+    tool("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
+
+
+# Everything that a built collection may hold at its top; the checkout is full of other things.
+SHIPPED = {
+    "CHANGELOG.md",
+    "FILES.json",
+    "LICENSE",
+    "MANIFEST.json",
+    "README.md",
+    "changelogs",
+    "docs",
+    "inventories",
+    "meta",
+    "playbooks",
+    "plugins",
+    "roles",
+}
+DOCUMENTED = {"modules": "module", "filter": "filter", "test": "test", "lookup": "lookup"}
+
+
+def check_build() -> None:
+    """What a user gets: build the collection, install it elsewhere, read every plugin's and role's documentation."""
+    with tempfile.TemporaryDirectory() as folder:
+        tool("ansible-galaxy", "collection", "build", "--output-path", folder)
+        (archive,) = Path(folder).glob("*.tar.gz")
+        # Away from the checkout, whose settings would find the sources instead.
+        (settings := Path(folder) / "ansible.cfg").write_text(f"[defaults]\ncollections_path = {folder}\n")
+        away: Away = {"cwd": Path(folder), "environment": {"ANSIBLE_CONFIG": str(settings)}}
+        tool("ansible-galaxy", "collection", "install", str(archive), "-p", folder, "--no-deps", "--offline", **away)
+        installed = Path(folder) / "ansible_collections" / "locki" / "vaettir"
+        extra = {path.name for path in installed.iterdir()} - SHIPPED
+        if extra:
+            raise LintError(f"build_ignore in galaxy.yml misses: {', '.join(sorted(extra))}")
+        names = {("role", path.parent.parent.name) for path in installed.glob("roles/*/meta/argument_specs.yml")}
+        for kind, documented in DOCUMENTED.items():
+            files = installed.glob(f"plugins/{kind}/[!_]*")
+            names |= {(documented, path.stem) for path in files if path.suffix in (".py", ".yml")}
+        missing = {path.name for path in installed.glob("roles/*")} - {name for kind, name in names if kind == "role"}
+        if missing:
+            raise LintError(f"roles without meta/argument_specs.yml: {', '.join(sorted(missing))}")
+        for kind in sorted({kind for kind, _ in names}):
+            wanted = [f"locki.vaettir.{name}" for other, name in sorted(names) if other == kind]
+            output = tool("ansible-doc", "--type", kind, "--json", *wanted, **away)
+            found = json.loads(output[output.index("{") :])
+            if lacking := [name for name in wanted if not found.get(name)]:
+                raise LintError(f"ansible-doc --type {kind} knows nothing of {', '.join(lacking)}:\n{output}")
+        playbooks = [f"locki.vaettir.{path.stem}" for path in sorted(installed.glob("playbooks/*.yml"))]
+        if playbooks:
+            tool("ansible-playbook", "--syntax-check", *playbooks, **away)
+
+
+HEADER = "SPDX-License-Identifier: GPL-3.0-or-later"
+FORBIDDEN = {
+    # Whoever builds the project brings mirrors of their own.
+    r"pypi\.org|pythonhosted\.org|npmjs\.(org|com)|(deb|ftp|security)\.debian\.org": "a package registry's host",
+    r"\b(TO[D]O|FIX[M]E)\b": "unfinished work",
+}
+
+
+def check_house() -> None:
+    """Rules of this house that no tool knows."""
+    faults = []
+    rules = {**FORBIDDEN, re.escape(f"{ROOT}{os.sep}"): "a path of this machine"}
+    for path in sources():
+        content = (ROOT / path).read_bytes()
+        if b"\0" in content or path.name == "LICENSE":
+            continue
+        text = content.decode()
+        if path.suffix == ".py" and HEADER not in "".join(text.splitlines(keepends=True)[:2]):
+            faults.append(f"{path}: does not begin with # {HEADER}")
+        for number, line in enumerate(text.splitlines(), 1):
+            faults += [
+                f"{path}:{number}: {what}: {line.strip()}" for rule, what in rules.items() if re.search(rule, line)
+            ]
+    if faults:
+        raise LintError("\n".join(faults))
+
+
+# The slow ones first, so that they do not end alone.
+CHECKS: dict[str, Callable[[], None]] = {
+    "sanity": check_sanity,
+    "ansible-lint": check_ansible_lint,
+    "build": check_build,
+    "mypy": check_mypy,
+    "changelog": check_changelog,
+    "docs": check_docs,
+    "yamllint": check_yamllint,
+    "ruff": check_ruff,
+    "format": check_format,
+    "house": check_house,
+}
+
+
+def timed(name: str) -> tuple[str, float, str | None]:
+    """A check's name, its seconds, and what it found."""
+    start = time.monotonic()
+    try:
+        CHECKS[name]()
+        found = None
+    except LintError as error:
+        found = str(error)
+    except subprocess.TimeoutExpired as error:
+        found = f"{error}\n{error.output or ''}"
+    except Exception:  # a check that breaks is red as well, and must not hide the others
+        found = traceback.format_exc()
+    return name, time.monotonic() - start, found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.lint", description=__doc__)
+    parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"default: all of {', '.join(CHECKS)}")
+    wanted = parser.parse_args().checks or list(CHECKS)
+    if unknown := set(wanted) - set(CHECKS):
+        parser.error(f"unknown check: {', '.join(sorted(unknown))}")
+    report = ElementTree.Element("testsuite", name="lint")
+    red = 0
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+        for future in as_completed([pool.submit(timed, name) for name in wanted]):
+            name, seconds, found = future.result()
+            print(f"{'FAIL' if found else 'ok':<5}{name:<14}{seconds:6.1f} s", flush=True)
+            case = ElementTree.SubElement(report, "testcase", name=name, time=f"{seconds:.1f}")
+            if found:
+                red += 1
+                print(f"{found.rstrip()}\n", flush=True)
+                ElementTree.SubElement(case, "failure").text = re.sub(r"[^\t\n -\uD7FF]", "?", found)
+    if folder := os.environ.get("TEST_RESULTS"):
+        ElementTree.ElementTree(report).write(Path(folder) / "lint.xml", encoding="utf-8")
+    return 1 if red else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

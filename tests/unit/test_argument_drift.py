@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A role's defaults, its argument specification and what its files use are the same set of variables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.locki.vaettir.plugins.filter.agent_settings import agent_settings
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+# What a number counts, or is measured in.
+UNIT = re.compile(
+    r"\b(seconds?|milliseconds?|minutes?|s|ms|bytes|KiB|MiB|MB|ports?|number|connections)\b", re.IGNORECASE
+)
+# Where an undeclared variable could be used.
+USERS = ("tasks/*.yml", "handlers/*.yml", "templates/*", "vars/*.yml", "defaults/*.yml")
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def defaults(role: str) -> dict[str, Any]:
+    return load(ROOT / "roles" / role / "defaults" / "main.yml")
+
+
+def private(role: str) -> dict[str, Any]:
+    return load(ROOT / "roles" / role / "vars" / "main.yml")
+
+
+def options(role: str) -> dict[str, Any]:
+    specs = load(ROOT / "roles" / role / "meta" / "argument_specs.yml").get("argument_specs", {})
+    return specs.get("main", {}).get("options", {})
+
+
+def words(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else " ".join(text)
+
+
+def files(role: str) -> list[Path]:
+    return [path for pattern in USERS for path in sorted((ROOT / "roles" / role).glob(pattern)) if path.is_file()]
+
+
+def every_option() -> list[Any]:
+    return [pytest.param(role, name, id=name) for role in ROLES for name in options(role)]
+
+
+def test_there_are_roles() -> None:
+    assert {"stack", "agent_proxy"} <= set(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_and_specification_name_the_same_variables(role: str) -> None:
+    required = {name for name, option in options(role).items() if option.get("required")}
+    assert set(defaults(role)) == set(options(role)) - required
+
+
+@pytest.mark.parametrize(("role", "name"), every_option())
+def test_option_is_described(role: str, name: str) -> None:
+    option = options(role)[name]
+    assert name.startswith(f"{role}_")
+    assert option.get("type"), "no type"
+    assert option["type"] != "list" or option.get("elements"), "a list of what?"
+    description = words(option.get("description", ""))
+    assert description.endswith("."), "no sentence"
+    if option["type"] in ("int", "float"):
+        assert UNIT.search(description), f"a number without its unit: {description}"
+
+
+@pytest.mark.parametrize(("role", "name"), every_option())
+def test_default_is_the_one_in_force(role: str, name: str) -> None:
+    option = options(role)[name]
+    if option.get("required"):
+        assert "default" not in option
+        return
+    assert "default" in option, "its default is not documented"
+    # repr: 1 and True, or 1 and 1.0, are not the same default
+    assert repr(option["default"]) == repr(defaults(role)[name])
+    if "choices" in option:
+        assert option["default"] in [*option["choices"], None]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_private_variables_are_named_so_and_not_documented(role: str) -> None:
+    assert [name for name in private(role) if not name.startswith(f"__{role}")] == []
+    assert [name for name in options(role) if name.startswith("_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_public_variable_in_use_is_declared(role: str) -> None:
+    """Any role's variable in any role's file: neither a misspelt name nor a renamed one stays behind."""
+    declared = {name for each in ROLES for name in options(each)}
+    # Not part of a longer word, a path, or a plugin's or file's name.
+    pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(ROLES)})_\w+\b(?!\.(?:yml|j2|py)\b)(?!\s*:\s*$)")
+    used = {
+        (path.relative_to(ROOT), name)
+        for path in files(role)
+        for name in pattern.findall(without_comments(path))
+        if name not in declared
+    }
+    assert used == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_declared_variable_is_used(role: str) -> None:
+    """A setting that nothing reads is a promise that nobody keeps."""
+    text = "\n".join(without_comments(path) for path in files(role) if path.parent.name != "defaults")
+    filter_source = (ROOT / "plugins" / "filter" / "agent_settings.py").read_text(encoding="utf-8")
+    keys = read_keys(role) | set(re.findall(r"settings\[\"(\w+)\"\]", filter_source))
+    unread = [
+        name
+        for name in options(role)
+        if not re.search(rf"\b{name}\b", text) and name.removeprefix(f"{role}_") not in keys
+    ]
+    assert unread == []
+
+
+def without_comments(path: Path) -> str:
+    """What is in force: comments may name what is gone."""
+    text = re.sub(r"\{#.*?#\}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"(?m)^\s*#.*$", "", text)
+
+
+def read_keys(role: str) -> set[str]:
+    """The agent's settings that a role's files read: `__agent_proxy.KEY` or `__agent_proxy['KEY']`."""
+    pattern = re.compile(r"(?<!\w)__agent_proxy(?:\.(\w+)|\[['\"](\w+)['\"]\])")
+    return {first or second for path in files(role) for first, second in pattern.findall(without_comments(path))}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_setting_that_is_read_exists(role: str) -> None:
+    """The filter itself says which settings an agent has: the arguments and what it derives from them."""
+    plain = {name: None if "{{" in str(value) else value for name, value in defaults("agent_proxy").items()}
+    arguments = {name: option for name, option in options("agent_proxy").items() if name != "agent_proxy_agent"}
+    entry = {"name": "ocapistaine", "domain": "ocapistaine.example.org", "parent_domain": "", "public_port": 443}
+    profiles = private("agent_proxy")["__agent_proxy_profiles"]
+    given = agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)
+    assert given["errors"] == []
+    # Methods of a dictionary are no settings.
+    assert read_keys(role) - set(given["settings"]) - set(dir(dict)) == set()

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import dns
 from .apps import echo
@@ -77,7 +78,7 @@ async def main(argv: Sequence[str] | None = None) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     runner, _ = await echo.start(options.address, options.echo_port)
     await edge.start()
-    waits = [asyncio.ensure_future(stopping.wait())]
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stopping.wait())]
     process = None
     if not options.no_streamlit:
         process = await streamlit(options.streamlit_port)

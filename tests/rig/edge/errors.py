@@ -64,7 +64,9 @@ def is_browser(request: web.BaseRequest) -> bool:
 
 def wants_interstitial(request: web.BaseRequest, host: str) -> bool:
     return (
-        is_browser(request) and "ngrok-skip-browser-warning" not in request.headers and FREE_HOST.search(host) is not None
+        is_browser(request)
+        and "ngrok-skip-browser-warning" not in request.headers
+        and FREE_HOST.search(host) is not None
     )
 
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 from collections import deque
+from typing import cast
 
 HIGH_WATER = 8 << 20  # bytes on the way; above 500 MB/s at 30 ms
 
@@ -29,6 +30,18 @@ async def silence(sock: socket.socket) -> None:
             pass
 
 
+def _names(hello: bytes) -> list[str | None]:
+    """The SNI of a ClientHello in a list of one; an empty list while the ClientHello is incomplete."""
+    found: list[str | None] = []
+    incoming = ssl.MemoryBIO()
+    incoming.write(hello)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sni_callback = lambda _object, name, _context: found.append(name)
+    with contextlib.suppress(ssl.SSLError):
+        context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+    return found
+
+
 async def asked_name(sock: socket.socket) -> str | None:
     """The SNI of the ClientHello that waits in the socket; the bytes stay there."""
     for _ in range(200):  # a ClientHello in several packets: at most a second
@@ -38,14 +51,7 @@ async def asked_name(sock: socket.socket) -> str | None:
             hello = b" "
         if not hello:
             return None
-        found: list[str | None] = []
-        incoming = ssl.MemoryBIO()
-        incoming.write(hello)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.sni_callback = lambda _object, name, _context: found.append(name)
-        with contextlib.suppress(ssl.SSLError):
-            context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
-        if found:
+        if found := _names(hello):
             return found[0]
         await asyncio.sleep(0.005)
     return None
@@ -66,8 +72,7 @@ class _End(asyncio.Protocol):
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._send(data)

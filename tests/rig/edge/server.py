@@ -23,7 +23,7 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 from yarl import URL
 
-from ..dns import Dns
+from ..dns import DOMAINS, Dns
 from . import control, errors, line
 
 IDLE_SECONDS = 300.0
@@ -284,13 +284,16 @@ class Edge:
     async def prepare_fault(self, fault: str) -> None:
         """Raises LookupError when the certificate that the fault shows is not there."""
         if fault == "bad_certificate" and fault not in self._spare:
+            names = ",".join(f"DNS:*.{domain}" for domain in DOMAINS)
             with tempfile.TemporaryDirectory() as folder:
                 pair = Path(folder, "certificate.pem"), Path(folder, "key.pem")
                 await asyncio.to_thread(
                     subprocess.run,
-                    ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=impostor"]
-                    + ["-addext", "subjectAltName=DNS:*.ngrok-free.app,DNS:*.ngrok-free.dev,DNS:*.ngrok.app"]
-                    + ["-out", str(pair[0]), "-keyout", str(pair[1])],
+                    [
+                        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                        *("-subj", "/CN=impostor", "-addext", f"subjectAltName={names}"),
+                        *("-out", str(pair[0]), "-keyout", str(pair[1])),
+                    ],
                     check=True,
                     capture_output=True,
                 )

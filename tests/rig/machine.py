@@ -26,7 +26,9 @@ PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}  # command: Deb
 def setup(also: list[str]) -> None:
     """Everything a run needs; when all is there, this changes nothing and takes a moment."""
     if sys.version_info < (3, 11):
-        raise RigError(f"Python 3.11 or later is needed, this is {platform.python_version()}: PYTHON=python3.x make setup")
+        raise RigError(
+            f"Python 3.11 or later is needed, this is {platform.python_version()}: PYTHON=python3.x make setup"
+        )
     with _only_one():
         missing = [package for command, package in PACKAGES.items() if not shutil.which(command) and is_debian()]
         if not importlib.util.find_spec("ensurepip"):
@@ -171,7 +173,9 @@ def _ensure_environment() -> None:
     if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
         return
     say("making .venv from requirements.txt")
-    python = os.path.realpath(sys.executable) if sys.prefix == sys.base_prefix else shutil.which("python3", path=os.defpath)
+    python = (
+        os.path.realpath(sys.executable) if sys.prefix == sys.base_prefix else shutil.which("python3", path=os.defpath)
+    )
     if not (VENV / "bin" / "python").exists() or not stamp.exists():
         run([str(python), "-m", "venv", "--clear", VENV])
     pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]

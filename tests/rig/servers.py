@@ -7,13 +7,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import ca, images, machine
+from .edge_client import Edge, EdgeError
 from .shell import LABEL, STATE, RigError, digest, run, say, wait_for
 
 SPEC_LABEL = f"{LABEL}.spec"  # digest of what a container was made from: the same again means it is kept
@@ -38,7 +37,7 @@ def outside_up(name: str) -> dict[str, Any]:
     changed = _container(name, "outside", images.OUTSIDE, [], put_ca, digest([ca.FOLDER]))
     address = _address(name)
     control = f"http://{address}:{CONTROL_PORT}"
-    _wait(name, "the outside world", lambda: _answers(f"{control}/tunnels"), 60)
+    _wait(name, "the outside world", lambda: _healthy(control), 60)
     return {"name": name, "ip": address, "control": control, "changed": changed}
 
 
@@ -115,7 +114,12 @@ def clean() -> None:
 
 
 def _container(
-    name: str, role: str, image: str, options: Sequence[str], before_start: Callable[[], None] | None = None, more: str = ""
+    name: str,
+    role: str,
+    image: str,
+    options: Sequence[str],
+    before_start: Callable[[], None] | None = None,
+    more: str = "",
 ) -> bool:
     """One container of ours, made anew if it was made from something else; tells whether anything was done."""
     current = images.image_id(image)
@@ -156,12 +160,12 @@ def _fingerprint(prefix: Sequence[str], tag: str) -> str:
     return run([*prefix, "docker", "image", "inspect", "-f", template, tag], check=False).stdout.strip()
 
 
-def _answers(url: str) -> bool:
+def _healthy(control: str) -> bool:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2):
-            return True
-    except (urllib.error.URLError, OSError):
+        Edge(control).wait(0)
+    except EdgeError:
         return False
+    return True
 
 
 def _wait(name: str, what: str, ready: Callable[[], bool], seconds: float) -> None:

@@ -61,7 +61,9 @@ def digest(parts: Iterable[str | bytes | Path]) -> str:
             for path in sorted(part.rglob("*")) if part.is_dir() else [part]:
                 if path.is_file() and "__pycache__" not in path.parts:
                     data = path.read_bytes()
-                    total.update(f"{path.relative_to(ROOT)} {path.stat().st_mode & 0o111} {len(data)}\0".encode() + data)
+                    total.update(
+                        f"{path.relative_to(ROOT)} {path.stat().st_mode & 0o111} {len(data)}\0".encode() + data
+                    )
         else:
             data = part.encode() if isinstance(part, str) else part
             total.update(f"{len(data)}\0".encode() + data)

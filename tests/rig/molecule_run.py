@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Runs Molecule scenarios side by side, each as a process of its own: `python -m tests.rig.molecule_run [SCENARIO…]`.
+
+A line per scenario; the whole output stands in .rig/logs/SCENARIO.log, JUnit reports go to $TEST_RESULTS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from . import ca, images
+from .shell import ROOT, STATE, VENV, RigError, say
+
+FOLDER = ROOT / "molecule"
+LOGS = STATE / "logs"
+LIMIT = 25 * 60  # seconds; a scenario that hangs fails instead
+TAIL = 60  # lines of a failed scenario's log that are shown
+
+RUNNING: set[int] = set()  # process groups, ended with this process
+
+
+def scenarios() -> list[str]:
+    """All there are; those with the most servers first, for they take longest."""
+    files = sorted(FOLDER.glob("*/molecule.yml"))
+    servers = {path: len(yaml.safe_load(path.read_text(encoding="utf-8"))["platforms"]) for path in files}
+    return [path.parent.name for path in sorted(files, key=lambda path: -servers[path])]
+
+
+def environment(scenario: str) -> dict[str, str]:
+    """Plain output, everything from .venv, Molecule's own files in .rig."""
+    results = Path(os.environ.get("TEST_RESULTS", STATE / "results" / "molecule"))
+    return {
+        **os.environ,
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "MOLECULE_GLOB": "molecule/*/molecule.yml",
+        "MOLECULE_EPHEMERAL_DIRECTORY": str(STATE / "molecule" / scenario),
+        "NO_COLOR": "1",
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTEST_ADDOPTS": f"{os.environ.get('PYTEST_ADDOPTS', '')} --junitxml={results / scenario}.xml",
+    }
+
+
+def run(scenario: str, command: str, *options: str) -> bool:
+    """One Molecule command, its output appended to the scenario's log; whether it went well in time."""
+    words = [VENV / "bin" / "molecule", command, "-s", scenario, "--no-command-borders", *options]
+    with (LOGS / f"{scenario}.log").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=environment(scenario),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        RUNNING.add(process.pid)
+        try:
+            return process.wait(LIMIT) == 0
+        except subprocess.TimeoutExpired:
+            log.write(f"\nended after {LIMIT / 60:.0f} minutes\n")
+            _end(process.pid)
+            process.wait()
+            return False
+        finally:
+            RUNNING.discard(process.pid)
+
+
+def test(scenario: str, keep: bool) -> bool:
+    """The whole sequence; says the result in a line, and after a failure how the log ends."""
+    start = time.monotonic()
+    log = LOGS / f"{scenario}.log"
+    log.unlink(missing_ok=True)
+    say(f"{scenario}: started, log: {log.relative_to(ROOT)}")
+    good = run(scenario, "test", *(["--destroy", "never"] if keep else []))
+    minutes = f"{(time.monotonic() - start) / 60:.1f} min"
+    if good:
+        say(f"{scenario}: ok, {minutes}")
+        return True
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+    say("\n".join([f"{scenario}: FAILED, {minutes}; the end of {log.relative_to(ROOT)}:", *tail]))
+    if not keep:
+        run(scenario, "destroy")  # whatever stopped the sequence
+    return False
+
+
+def main() -> int:
+    """All scenarios that are asked for, as many at once as there are cores."""
+    parser = argparse.ArgumentParser(prog="python -m tests.rig.molecule_run", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
+    parser.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 2))
+    parser.add_argument("--keep", action="store_true", help="leave the servers running, to look around")
+    options = parser.parse_args()
+    known = scenarios()
+    unknown = set(options.scenarios) - set(known)
+    if unknown:
+        raise RigError(f"no scenario {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    images.build_all()
+    ca.ensure()
+    with ThreadPoolExecutor(options.workers) as pool:
+        results = list(pool.map(lambda name: test(name, options.keep), options.scenarios or known))
+    say(f"scenarios: {sum(results)} ok, {len(results) - sum(results)} failed")
+    return 0 if all(results) else 1
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _interrupted(number: int, _frame: object) -> None:
+    """Leaves no process behind on Ctrl-C; the containers stay until the next run or `make clean`."""
+    for group in tuple(RUNNING):
+        _end(group)
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RigError as error:
+        sys.exit(f"error: {error}")

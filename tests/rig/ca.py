@@ -21,7 +21,7 @@ def ensure() -> dict[str, str]:
     """Makes what is missing or near its end; returns the paths."""
     import trustme  # here, so that the rest of the rig needs nothing installed
 
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     wanted = {  # file name: names, end
         "edge": (EDGE_NAMES, now + VALID),
         "public": (PUBLIC_NAMES, now + VALID),

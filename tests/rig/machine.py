@@ -25,7 +25,7 @@ PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}  # command: Deb
 
 def setup(also: list[str]) -> None:
     """Everything a run needs; when all is there, this changes nothing and takes a moment."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036, it is what tells the user
         raise RigError(
             f"Python 3.11 or later is needed, this is {platform.python_version()}: PYTHON=python3.x make setup"
         )
@@ -41,7 +41,7 @@ def setup(also: list[str]) -> None:
 
 def is_debian() -> bool:
     """Debian itself; a derivative's mirror has other suites."""
-    return os.path.exists("/etc/os-release") and platform.freedesktop_os_release().get("ID") == "debian"
+    return Path("/etc/os-release").exists() and platform.freedesktop_os_release().get("ID") == "debian"
 
 
 def debian_mirror() -> str:
@@ -119,7 +119,7 @@ def _ensure_docker() -> None:
     """A working daemon is used as it is; else Debian's is installed and started."""
     if _docker_answers():
         return
-    if os.path.exists("/var/run/docker.sock") and not os.access("/var/run/docker.sock", os.W_OK):
+    if Path("/var/run/docker.sock").exists() and not os.access("/var/run/docker.sock", os.W_OK):
         raise RigError("Docker runs, but this user may not use it: join the group docker, or use sudo make")
     if os.environ.get("DOCKER_HOST"):
         raise RigError(f"DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer: start it, or unset DOCKER_HOST")
@@ -129,7 +129,7 @@ def _ensure_docker() -> None:
         apt_install(["docker.io", "iptables", *(["docker-cli"] if _apt_knows("docker-cli") else [])])
     if _docker_answers():
         return
-    if os.path.isdir("/run/systemd/system"):
+    if Path("/run/systemd/system").is_dir():
         say("starting the service docker")
         run([*_as_root(), "systemctl", "start", "docker"])
         wait_for("Docker", _docker_answers, 60)
@@ -167,20 +167,19 @@ def _birth(pid: int) -> str:
 
 
 def _ensure_environment() -> None:
-    """`.venv` from requirements.txt, made anew only when either changed."""
-    wanted = digest([ROOT / "requirements.txt", platform.python_version(), sys.base_prefix])
+    """`.venv` from requirements.txt; further packages are added to it, another Python makes it anew."""
+    base = Path(sys.executable) if sys.prefix == sys.base_prefix else Path(sys.base_prefix, "bin", "python3")
+    wanted = [digest([platform.python_version(), sys.base_prefix]), digest([ROOT / "requirements.txt"])]
     stamp = VENV / "rig-stamp"
-    if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+    found = stamp.read_text(encoding="ascii").split() if stamp.exists() else []
+    if found == wanted:
         return
     say("making .venv from requirements.txt")
-    python = (
-        os.path.realpath(sys.executable) if sys.prefix == sys.base_prefix else shutil.which("python3", path=os.defpath)
-    )
-    if not (VENV / "bin" / "python").exists() or not stamp.exists():
-        run([str(python), "-m", "venv", "--clear", VENV])
+    if found[:1] != wanted[:1]:
+        run([base, "-m", "venv", "--clear", VENV])
     pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     run([*pip, "-r", ROOT / "requirements.txt"])
-    stamp.write_text(wanted, encoding="ascii")
+    stamp.write_text(" ".join(wanted), encoding="ascii")
 
 
 def _ensure_collection_link() -> None:

@@ -54,7 +54,7 @@ def environment(scenario: str) -> dict[str, str]:
 
 def run(scenario: str, command: str, *options: str) -> bool:
     """One Molecule command, its output appended to the scenario's log; whether it went well in time."""
-    words = [VENV / "bin" / "molecule", command, "-s", scenario, "--no-command-borders", *options]
+    words: list[str | Path] = [VENV / "bin" / "molecule", command, "-s", scenario, "--no-command-borders", *options]
     with (LOGS / f"{scenario}.log").open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
             words,

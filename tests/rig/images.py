@@ -177,7 +177,7 @@ def _rig_files() -> list[Path]:
 
 
 def _wheels(image: Image, architecture: str) -> Path:
-    """The wheels for the image's Python, fetched with this machine's pip settings: no CA, no index gets into an image."""
+    """The wheels for the image's Python, fetched with this machine's pip settings: no CA, no index goes in."""
     machine_name = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)
     requirements = FOLDER / image.folder / "requirements.txt"
     stamp = digest([machine_name, *image.wheels, *([requirements] if requirements.exists() else [])])

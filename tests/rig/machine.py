@@ -177,7 +177,15 @@ def _ensure_environment() -> None:
     say("making .venv from requirements.txt")
     if found[:1] != wanted[:1]:
         run([base, "-m", "venv", "--clear", VENV])
-    pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    pip: list[str | Path] = [
+        VENV / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+    ]
     run([*pip, "-r", ROOT / "requirements.txt"])
     stamp.write_text(" ".join(wanted), encoding="ascii")
 

@@ -55,30 +55,38 @@ def pytest_stage(name: str, limit: int) -> Stage:
 
 # Stages of one row run side by side (as far as there are cores for it), rows one after another.
 ROWS: tuple[tuple[Stage, ...], ...] = (
-    (Stage("setup", (sys.executable, "-m", "tests.rig", "machine"), "tests/rig/machine.py", 20),),
+    (Stage("setup", (sys.executable, "-m", "tests.rig", "machine", "--also", "chromium"), "tests/rig/machine.py", 20),),
     (Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 30),),
     (pytest_stage("edge", 10), pytest_stage("proxy", 15)),
     (pytest_stage("browser", 10),),
 )
 
 
-# Nothing later can run without these.
-NEEDED = ("setup", "images")
+# These hold no tests, but nothing later can run without them.
+PREPARING = ("setup", "images")
 
 # Process groups under way: each stage leads its own, so that nothing it started outlives an interrupt or its limit.
 RUNNING: set[int] = set()
 
 
-def stop(group: int) -> None:
-    """End a stage with all it started."""
+def signal_group(group: int, number: int) -> None:
+    """Reach a stage with all it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(group, number)
+
+
+def stop(groups: Iterable[int]) -> None:
+    """End stages; those that have children in groups of their own get a moment to end them."""
+    for group in groups:
+        signal_group(group, signal.SIGTERM)
+    time.sleep(5)
+    for group in groups:
+        signal_group(group, signal.SIGKILL)
 
 
 def interrupted(number: int, _frame: object) -> None:
     """Leave no stage behind on Ctrl-C."""
-    for group in tuple(RUNNING):
-        stop(group)
+    stop(tuple(RUNNING))
     os._exit(128 + number)
 
 
@@ -104,7 +112,7 @@ def run(stage: Stage, say: Callable[[str], None]) -> Result:
         ) as process,
     ):
         RUNNING.add(process.pid)
-        alarm = threading.Timer(stage.limit * 60, stop, (process.pid,))
+        alarm = threading.Timer(stage.limit * 60, stop, ((process.pid,),))
         alarm.start()
         try:
             for line in process.stdout or ():
@@ -122,11 +130,17 @@ def run(stage: Stage, say: Callable[[str], None]) -> Result:
 def count(reports: Iterable[Path], result: Result) -> None:
     """Add up the JUnit reports of a stage; a failure that no report names counts as one."""
     for report in reports:
-        for case in ElementTree.parse(report).iter("testcase"):
+        try:
+            cases = list(ElementTree.parse(report).iter("testcase"))
+        except ElementTree.ParseError:  # its writer was killed
+            result.counts["failed"] += 1
+            continue
+        for case in cases:
             outcomes = {child.tag for child in case}
             kind = "failed" if outcomes & {"failure", "error"} else "skipped" if "skipped" in outcomes else "passed"
             result.counts[kind] += 1
-    if result.status and not result.counts["failed"]:
+    nothing_ran = result.stage.name not in PREPARING and not any(result.counts.values())
+    if (result.status or nothing_ran) and not result.counts["failed"]:
         result.counts["failed"] = 1
 
 
@@ -135,7 +149,7 @@ def table(results: list[Result]) -> str:
     rows: list[tuple[str, ...]] = [("stage", "passed", "failed", "skipped", "minutes", "")]
     for result in results:
         counts = result.counts
-        verdict = f"exit {result.status}" if result.status else "ok"
+        verdict = f"exit {result.status}" if result.status else "failed" if counts["failed"] else "ok"
         minutes = f"{result.seconds / 60:.1f}"
         rows.append((result.stage.name, *(str(counts[kind]) for kind in counts), minutes, verdict))
     return "\n".join(f"{row[0]:<10}{row[1]:>8}{row[2]:>8}{row[3]:>9}{row[4]:>9}  {row[5]}" for row in rows)
@@ -159,7 +173,7 @@ def main() -> int:
             continue
         with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
             results += pool.map(lambda stage: run(stage, say), present)
-        if any(result.status for result in results if result.stage.name in NEEDED):
+        if any(result.status for result in results if result.stage.name in PREPARING):
             break
     sums = {kind: sum(result.counts[kind] for result in results) for kind in ("passed", "failed", "skipped")}
     minutes = (time.monotonic() - start) / 60

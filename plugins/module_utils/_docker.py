@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Ask the docker command line. It is what the owner of a server uses as well, so both see the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+
+def docker(*arguments: str, cwd: str | None = None, timeout: float = 60) -> tuple[int, str, str]:
+    """Exit status, output, error text; status 127 where there is no docker command."""
+    try:
+        done = subprocess.run(
+            ["docker", *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except FileNotFoundError:
+        return 127, "", "there is no docker command"
+    except subprocess.TimeoutExpired:
+        return 124, "", f"no answer within {timeout:.0f} s"
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+def inspect(kind: str, *names: str) -> dict[str, Any] | None:
+    """`docker inspect` of the first name that exists."""
+    for name in names:
+        status, output, _error = docker("inspect", "--type", kind, name)
+        if status == 0:
+            found: list[dict[str, Any]] = json.loads(output)
+            return found[0]
+    return None
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    """The environment a container was created with."""
+    return dict(item.split("=", 1) for item in container["Config"]["Env"] or [] if "=" in item)

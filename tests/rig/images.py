@@ -28,6 +28,8 @@ NGINX = "nginx:1.30.6"  # the default of agent_proxy_base_image
 TRAEFIK = "traefik:v3.7.15"  # the default of stack_traefik_image
 TRAEFIK_OLD = "traefik:v3.3.2"  # the older line that the facts were measured with
 
+OUTSIDE_CODE = ("__init__.py", "outside.py", "dns.py", "edge", "apps")
+
 _UNUSED_FILES = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 _ASKS_FOR_PASSWORD = threading.Lock()  # one sudo at a time
 _WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
@@ -42,7 +44,7 @@ class Image:
     folder: str = ""
     suite: str = ""
     wheels: tuple[str, ...] = ()  # arguments of `pip install --target wheels`
-    with_rig: bool = False  # the Python package tests/rig goes in as ./rig
+    with_rig: bool = False  # OUTSIDE_CODE goes in as ./rig
 
 
 IMAGES = (
@@ -175,9 +177,10 @@ def _environment() -> dict[str, str]:
 
 
 def _rig_files() -> list[Path]:
-    """The package tests/rig without the images' folder: what the outside container runs."""
-    files = (path for path in FOLDER.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(path for path in files if FOLDER not in path.parents)
+    """The part of the package tests/rig that the outside container runs."""
+    tops = [FOLDER.parent / name for name in OUTSIDE_CODE]
+    files = (path for top in tops for path in (top.rglob("*") if top.is_dir() else [top]))
+    return sorted(path for path in files if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _wheels(image: Image, architecture: str) -> Path:

@@ -138,7 +138,7 @@ def _ensure_docker() -> None:
     if not _docker_answers():
         raise RigError(
             f"Docker runs, but {user} may not use it yet: membership of the group docker"
-            f" (sudo usermod -aG docker {user}) counts from the next login. Without a new login: sg docker -c 'make demo'"
+            f" (sudo usermod -aG docker {user}) counts from the next login. Without one: sg docker -c 'make demo'"
         )
 
 

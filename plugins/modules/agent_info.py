@@ -96,7 +96,7 @@ present:
   description: What Docker has of the agent.
   type: list
   elements: str
-  choices: [container, image]
+  choices: [container, images, volume]
   returned: always
 stale:
   description: Other agents whose running container has an old value of a key of O(shared_keys).
@@ -145,10 +145,20 @@ class AgentInfo:
         return {
             "build": build,
             "up": self.up_reasons(bool(build)),
-            "present": [kind for kind in ("container", "image") if getattr(self, kind)],
+            "present": self.present(),
             "stale": self.stale(),
             "address": self.address(),
         }
+
+    def present(self) -> list[str]:
+        name = self.params["name"]
+        label = f"label={AGENT_LABEL}={name}"
+        found = {
+            "container": bool(self.container),
+            "images": bool(_docker.docker("image", "ls", "--quiet", "--filter", label)[1]),
+            "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{name}-cache")),
+        }
+        return [kind for kind, there in found.items() if there]
 
     def address(self) -> str:
         networks = self.container["NetworkSettings"]["Networks"] if self.container else {}

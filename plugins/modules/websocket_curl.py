@@ -157,7 +157,7 @@ def reason(status: int, accepted: bool, state: str, curl_exit: int) -> str:
 def command(params: dict[str, Any], key: str) -> list[str]:
     url = urlsplit(params["url"])
     port = url.port or (443 if url.scheme == "https" else 80)
-    arguments = ["curl", "--http1.1", "-sSi", "--no-buffer", "--noproxy", "*", "--max-time", str(params["timeout"])]
+    arguments = ["curl", "--http1.1", "-sSv", "-o", os.devnull, "--noproxy", "*", "--max-time", str(params["timeout"])]
     if params["address"]:
         arguments += ["--resolve", f"{url.hostname}:{port}:{params['address']}"]
     if params["ca_path"]:
@@ -177,29 +177,35 @@ def command(params: dict[str, Any], key: str) -> list[str]:
     return [*arguments, params["url"]]
 
 
-def read_head(stream: Any) -> bytes:
-    head = b""
+def read_head(trace: Any) -> tuple[bytes, str]:
+    """The answer's head out of curl's trace, and curl's last complaint.
+
+    The trace shows headers as they come; with `-i` curl holds those of a 101 back until the connection ends.
+    """
+    head, complaint = b"", ""
     while len(head) < _HEADER_LIMIT:
-        line = stream.readline(_HEADER_LIMIT)
-        if line in (b"", b"\n", b"\r\n"):
+        line = trace.readline(_HEADER_LIMIT)
+        if line in (b"", b"< \n", b"< \r\n"):
             break
-        head += line
-    return head
+        if line.startswith(b"< "):
+            head += line[2:]
+        elif line.startswith(b"curl: "):
+            complaint = line.decode(errors="replace").strip()
+    return head, complaint
 
 
 def handshake(params: dict[str, Any]) -> dict[str, Any]:
     key = base64.b64encode(os.urandom(16)).decode()
     arguments = command(params, key)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        head = read_head(process.stdout)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE) as process:
+        head, complaint = read_head(process.stderr)
         if head:
             process.kill()
-        _output, complaint = process.communicate()
     status, headers = parse_head(head)
     curl_exit = 0 if head else process.returncode
     accepted = headers.get("sec-websocket-accept") == accept_for(key)
     if not head:
-        error = complaint.decode(errors="replace").strip() or f"curl ended with {curl_exit} and no answer"
+        error = complaint or f"curl ended with {curl_exit} and no answer"
     elif status != 101:
         error = f"answer {status} instead of 101"
     else:

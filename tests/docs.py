@@ -97,20 +97,19 @@ def changelog() -> dict[str, str]:
         for name in ("changelogs", "meta", "plugins"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(ROOT / "galaxy.yml", copy)
-        subprocess.run(
-            [
-                BIN / "antsibull-changelog",
-                "release",
-                "--update-existing",
-                "--date",
-                date,
-                "--refresh",
-                "--reload-plugins",
-            ],
+        arguments = ["release", "--update-existing", "--date", date, "--refresh", "--reload-plugins"]
+        made = subprocess.run(
+            [BIN / "antsibull-changelog", *arguments],
             cwd=copy,
             env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
-            check=True,
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if made.returncode:
+            raise SystemExit(
+                f"antsibull-changelog {' '.join(arguments)}: exit {made.returncode}\n{made.stdout}{made.stderr}"
+            )
         return {name: (copy / name).read_text(encoding="utf-8") for name in (CHANGES, "CHANGELOG.md")}
 
 

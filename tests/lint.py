@@ -199,9 +199,11 @@ def check_build() -> None:
         for folder_name, kind in DOCUMENTED.items():
             if (installed / folder_name).is_dir():
                 listing = tool("ansible-doc", "--list", "--type", kind, "--json", "locki.vaettir", **away)
-                names = json.loads(listing[listing.index("{") :])
-                if not names:
-                    raise LintError(f"ansible-doc finds no {kind} of the collection")
+                names = set(json.loads(listing[listing.index("{") :]))
+                # The listing leaves out a module whose documentation it cannot read.
+                names |= {
+                    f"locki.vaettir.{path.stem}" for path in installed.glob("plugins/modules/*") if kind == "module"
+                }
                 tool("ansible-doc", "--type", kind, *sorted(names), **away)
         playbooks = [f"locki.vaettir.{path.stem}" for path in sorted(installed.glob("playbooks/*.yml"))]
         if playbooks:

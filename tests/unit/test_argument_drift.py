@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 # What a number counts, or is measured in.
 UNIT = re.compile(
-    r"\b(seconds?|milliseconds?|minutes?|s|ms|bytes|KiB|MiB|MB|ports?|number|connections)\b", re.IGNORECASE
+    r"\b(seconds?|milliseconds?|minutes?|(?<!')s|ms|bytes|KiB|MiB|MB|ports?|number|connections)\b", re.IGNORECASE
 )
 # Where an undeclared variable could be used.
 USERS = ("tasks/*.yml", "handlers/*.yml", "templates/*", "vars/*.yml", "defaults/*.yml")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from .shell import STATE, run, say
+from .shell import STATE, only_one, run, say
 
 FOLDER = STATE / "ca"
 SSH_KEY = STATE / "ssh" / "id_ed25519"
@@ -19,6 +19,11 @@ RENEW_BEFORE = datetime.timedelta(days=30)
 
 def ensure() -> dict[str, str]:
     """Makes what is missing or near its end; returns the paths."""
+    with only_one("ca"):
+        return _ensure()
+
+
+def _ensure() -> dict[str, str]:
     import trustme  # here, so that the rest of the rig needs nothing installed
 
     now = datetime.datetime.now(datetime.UTC)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import machine
-from .shell import LABEL, STATE, RigError, digest, run, say
+from .shell import LABEL, STATE, RigError, digest, only_one, run, say
 
 FOLDER = Path(__file__).parent / "images"
 DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothing to build
@@ -82,12 +82,12 @@ def build_all(wanted: list[str] | None = None, force: bool = False) -> None:
         need(tag)
     architecture = run(["docker", "version", "-f", "{{.Server.Arch}}"]).stdout.strip()
     results: dict[str, Future[str]] = {}
-    with ThreadPoolExecutor(len(order)) as pool:  # one thread each: a thread may wait for its parent's result
+    # One thread each: a thread may wait for its parent's result.
+    with only_one("images"), ThreadPoolExecutor(len(order)) as pool:
         for image in order:
             results[image.tag] = pool.submit(_ensure, image, results.get(image.parent), architecture, force)
     for result in results.values():
         result.result()
-    run(["docker", "image", "prune", "-f", "--filter", f"label={LABEL}=image"])  # what a rebuild left without a tag
 
 
 def remove_all() -> None:
@@ -118,11 +118,14 @@ def _ensure(image: Image, parent: Future[str] | None, architecture: str, force: 
         return wanted
     started = time.monotonic()
     say(f"{image.tag}: building")
+    old = image_id(image.tag)
     labels = {LABEL: "image", DIGEST_LABEL: wanted}
     if image.suite:
         _build_base(image, labels)
     else:
         _build_folder(image, labels, architecture)
+    if old and old != image_id(image.tag):
+        run(["docker", "image", "rm", old], check=False)  # it stays while a container uses it; `clean` finds it
     say(f"{image.tag}: built in {time.monotonic() - started:.0f} s")
     return wanted
 

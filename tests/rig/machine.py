@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import importlib.util
 import json
 import os
@@ -15,10 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from .shell import ROOT, STATE, VENV, RigError, digest, run, say, wait_for
+from .shell import ROOT, STATE, VENV, RigError, digest, only_one, run, say, wait_for
 
 DOCKERD = STATE / "dockerd.json"  # the daemon that we started ourselves, so that exactly that one is stopped
 DOCKER_SOCKET = Path("/var/run/docker.sock")
@@ -31,7 +28,7 @@ def setup(also: list[str]) -> None:
         raise RigError(
             f"Python 3.11 or later is needed, this is {platform.python_version()}: PYTHON=python3.x make setup"
         )
-    with _only_one():
+    with only_one("setup"):
         missing = [package for command, package in PACKAGES.items() if not shutil.which(command) and is_debian()]
         if not importlib.util.find_spec("ensurepip"):
             missing.append("python3-venv")
@@ -103,15 +100,6 @@ def as_root() -> list[str]:
 
 def _installed(package: str) -> bool:
     return run(["dpkg-query", "-W", "-f", "${db:Status-Status}", package], check=False).stdout == "installed"
-
-
-@contextlib.contextmanager
-def _only_one() -> Iterator[None]:
-    """Two set-ups at once wait for each other."""
-    STATE.mkdir(exist_ok=True)
-    with (STATE / "setup.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _docker_answers(*prefix: str) -> bool:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,15 @@ def wait_for(what: str, ready: Any, seconds: float, pause: float = 0.2) -> None:
         if time.monotonic() > end:
             raise RigError(f"{what} was not ready after {seconds:.0f} s")
         time.sleep(pause)
+
+
+@contextlib.contextmanager
+def only_one(what: str) -> Iterator[None]:
+    """Two processes (or threads) that would make the same thing wait for each other."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def digest(parts: Iterable[str | bytes | Path]) -> str:

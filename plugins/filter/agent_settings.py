@@ -28,6 +28,11 @@ options:
     description: Values by profile. They fill what nobody has set.
     type: dict
     required: true
+  siblings:
+    description: Entries of all agents of the server, whose domains this one must not have.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -38,7 +43,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(settings), names without prefix, and C(errors), one sentence each.
+    - C(settings), names without prefix, and C(errors), one sentence each. With errors there are no settings, which may
+      hold a password in a URL that is not valid.
     - C(patterns), the POSIX regular expressions that the container checks C(.env) with.
   type: dict
 """
@@ -46,32 +52,51 @@ _value:
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.locki.vaettir.plugins.module_utils import _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _names
 
 PREFIX = "agent_proxy_"
 _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what follows from the name
-_SPEC_KEYS = ("type", "elements", "choices", "required")
+_NGINX_TIME = (_names.TIME_REGEX, "a time of nginx, like 30s or 12h")
+_NGINX_SIZE = (_names.SIZE_REGEX, "a size of nginx, like 200m")
+_COUNT = (_names.COUNT_REGEX, "a whole number of 1 or more")
+# Beyond its type: what a setting, or each element of it, must look like, and what to use instead.
+_RULES = {
+    "base_image": (_names.IMAGE_REGEX, "an image like nginx:1.30.6"),
+    "cache_size": _NGINX_SIZE,
+    "connect_timeout": _COUNT,
+    "max_body_size": _NGINX_SIZE,
+    "probe_path": (_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
+    "read_timeout": _COUNT,
+    "resolver": (_names.RESOLVER_REGEX, "an address like 127.0.0.11"),
+    "resolver_valid": _COUNT,
+    "send_timeout": _COUNT,
+    "trusted_proxies": (_names.NETWORK_REGEX, "a network like 172.16.0.0/12"),
+    "upstream_keepalive": _COUNT,
+    "worker_connections": _COUNT,
+    "worker_processes": _COUNT,
+    "worker_shutdown_timeout": _NGINX_TIME,
+}
 
 
 def _public_origin(domain: str, port: int) -> str:
     return f"https://{domain}" + ("" if port == 443 else f":{port}")
 
 
-def _type_errors(settings: dict[str, Any], options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    spec = {
-        key.removeprefix(PREFIX): {name: option[name] for name in _SPEC_KEYS if name in option}
-        for key, option in options.items()
-    }
-    result = ArgumentSpecValidator(spec).validate({key: value for key, value in settings.items() if value is not None})
-    return {**settings, **result.validated_parameters}, [f"{message}." for message in result.error_messages]
+def _merged(entry: dict[str, Any], values: dict[str, Any], profiles: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    given = {key: value for key, value in entry.items() if value is not None}
+    chosen = {key: value for key, value in {**values, **given}.items() if value not in _UNSET}
+    return {**dict.fromkeys(values), **profiles.get(str(chosen.get("profile")), {}), **chosen}
+
+
+def _domain(settings: dict[str, Any]) -> str:
+    parent = settings["parent_domain"]
+    return settings["domain"] or (f"{settings['name']}.{parent}" if parent else "")
 
 
 def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
     settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
-    parent = settings["parent_domain"]
-    settings["domain"] = settings["domain"] or (f"{name}.{parent}" if parent else "")
+    settings["domain"] = _domain(settings)
     target = (
         urlsplit(settings["target_url"]) if _names.matches(_names.TARGET_URL_REGEX, settings["target_url"]) else None
     )
@@ -89,7 +114,26 @@ def _value_errors(settings: dict[str, Any]) -> list[str]:
     found = [_names.target_url_error(f"target_url of agent {name}", settings["target_url"])]
     found += [_names.domain_error(f"domain of agent {name}", domain) for domain in settings["domains"]]
     found += [_names.origin_error(f"extra_origins of agent {name}", origin) for origin in settings["extra_origins"]]
+    found.append(_names.port_error(f"public_port of agent {name}", settings["public_port"]))
+    for key, (regex, use) in _RULES.items():
+        values = settings.get(key)
+        for value in values if isinstance(values, list) else [values]:
+            found.append(_names.setting_error(f"{key} of agent {name}", "" if value is None else value, regex, use))
     return [error for error in found if error]
+
+
+def _domain_errors(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> list[str]:
+    """Traefik would give a shared name to one of them, nobody knows which."""
+    errors = []
+    for other in siblings:
+        more = other["extra_domains"]
+        theirs = [_domain(other), *(more if isinstance(more, list) else [])]
+        shared = [domain for domain in settings["domains"] if other["name"] != settings["name"] and domain in theirs]
+        errors += [
+            f"domain '{domain}' of agent {settings['name']} is agent {other['name']}'s as well: give each agent its own."
+            for domain in shared
+        ]
+    return errors
 
 
 PATTERNS = {
@@ -104,23 +148,27 @@ def _result(settings: dict[str, Any], errors: list[str]) -> dict[str, Any]:
 
 
 def agent_settings(
-    entry: dict[str, Any], values: dict[str, Any], options: dict[str, Any], profiles: dict[str, dict[str, Any]]
+    entry: dict[str, Any],
+    values: dict[str, Any],
+    options: dict[str, Any],
+    profiles: dict[str, dict[str, Any]],
+    siblings: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     name_error = _names.agent_name_error(entry.get("name"))
     if name_error:
         return _result({}, [name_error])
     defaults = {key.removeprefix(PREFIX): value for key, value in values.items()}
-    unknown = sorted(entry.keys() - defaults.keys())
+    unknown = sorted(map(str, entry.keys() - defaults.keys()))
     if unknown:
-        known = ", ".join(sorted(defaults))
-        return _result({}, [f"agent {entry['name']} has unknown settings {unknown}: known are {known}."])
-    chosen = {key: value for key, value in {**defaults, **entry}.items() if value not in _UNSET}
-    filled = {**dict.fromkeys(defaults), **profiles.get(str(chosen.get("profile")), {}), **chosen}
-    settings, errors = _type_errors(filled, options)
+        which, known = ", ".join(_names.masked(key) for key in unknown), ", ".join(sorted(defaults))
+        return _result({}, [f"agent {entry['name']} has unknown settings {which}: use those there are, {known}."])
+    plain = {key.removeprefix(PREFIX): option for key, option in options.items()}
+    settings, errors = _arguments.check(_merged(entry, defaults, profiles), plain, f" of agent {entry['name']}")
     if not errors:
         settings = _complete(settings)
-        errors = _value_errors(settings)
-    return _result(settings, errors)
+        others = [_merged(sibling, defaults, profiles) for sibling in siblings or [] if isinstance(sibling, dict)]
+        errors = _value_errors(settings) + _domain_errors(settings, others)
+    return _result({} if errors else settings, errors)
 
 
 class FilterModule:

@@ -15,6 +15,14 @@ DOMAIN_REGEX = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61
 # An origin (RFC 6454), nothing else: a path would be doubled by the proxy, and credentials would end in logs.
 TARGET_URL_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
 ORIGIN_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
+# What stands in nginx's, Docker's and compose's own files as it is written in the inventory.
+SIZE_REGEX = r"^[1-9][0-9]*[kKmMgG]?$"
+TIME_REGEX = r"^[1-9][0-9]*(ms|[smhdwM])?$"
+PATH_REGEX = r"^(/[A-Za-z0-9._~/-]*)?$"
+COUNT_REGEX = r"^[1-9][0-9]{0,8}$"
+IMAGE_REGEX = r"^[a-z0-9]([A-Za-z0-9._/:@-]{0,253}[A-Za-z0-9])?$"
+RESOLVER_REGEX = r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
+NETWORK_REGEX = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
 
 
@@ -29,8 +37,10 @@ def target_url_key(name: str) -> str:
 
 
 def masked(value: object) -> str:
-    """The value as an error message may show it: on one line, short, without credentials."""
-    text = re.sub(r"//[^/@]*@", "//***@", str(value))
+    """The value as an error message may show it: on one line, short, without credentials or query."""
+    # Up to the last @: a password may hold any character, and a scheme may be missing.
+    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\1***@", str(value), flags=re.DOTALL)
+    text = re.sub(r"[?#].*", "?***", text, flags=re.DOTALL)
     text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= 120 else text[:117] + "..."
 
@@ -57,6 +67,26 @@ def agent_name_error(name: object) -> str | None:
     return None
 
 
+def _entry_error(number: int, entry: object, before: list[object]) -> str | None:
+    which = f"entry {number} of vaettir_agents"
+    if not isinstance(entry, dict):
+        return f"{which} '{masked(entry)}' is not a dictionary: write it as `- name: ocapistaine`."
+    if entry.get("name") in (None, ""):
+        return f"{which} has no name: add one, as in `- name: ocapistaine`."
+    if entry["name"] in before:
+        return f"agent '{masked(entry['name'])}' stands twice in vaettir_agents: keep one entry, or rename the other."
+    return agent_name_error(entry["name"])
+
+
+def agents_error(agents: object) -> str | None:
+    """What is wrong with the inventory's list of agents, before anything reads a setting of one."""
+    if not isinstance(agents, list):
+        return f"vaettir_agents '{masked(agents)}' is not a list: write entries like `- name: ocapistaine`."
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in agents]
+    errors = (_entry_error(index + 1, entry, names[:index]) for index, entry in enumerate(agents))
+    return next((error for error in errors if error), None)
+
+
 def target_url_error(variable: str, url: object) -> str | None:
     if not matches(TARGET_URL_REGEX, url) or port_problem(str(url)):
         return (
@@ -69,6 +99,18 @@ def target_url_error(variable: str, url: object) -> str | None:
 def origin_error(variable: str, origin: object) -> str | None:
     if not matches(ORIGIN_REGEX, origin) or port_problem(str(origin)):
         return f"{variable} '{masked(origin)}' is not valid: use an origin like https://app.example.org."
+    return None
+
+
+def setting_error(variable: str, value: object, regex: str, use: str) -> str | None:
+    if not matches(regex, str(value)):
+        return f"{variable} '{masked(value)}' is not valid: use {use}."
+    return None
+
+
+def port_error(variable: str, port: object) -> str | None:
+    if not matches(COUNT_REGEX, str(port)) or int(str(port)) > 65535:
+        return f"{variable} '{masked(port)}' is not valid: use a TCP port, 1 to 65535."
     return None
 
 

@@ -130,7 +130,7 @@ def _domain_errors(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> 
         theirs = [_domain(other), *(more if isinstance(more, list) else [])]
         shared = [domain for domain in settings["domains"] if other["name"] != settings["name"] and domain in theirs]
         errors += [
-            f"domain '{domain}' of agent {settings['name']} is agent {other['name']}'s as well: give each agent its own."
+            f"domain '{domain}' of agent {settings['name']} is agent {other['name']}'s too: give each agent its own."
             for domain in shared
         ]
     return errors

@@ -41,7 +41,8 @@ def check(values: dict[str, Any], options: dict[str, Any], whose: str = "") -> t
     for name, option in options.items():
         value = values.get(name)
         if value is None:
-            if option.get("default") is not None:
+            # A template may well come out as nothing.
+            if option.get("default") is not None and "{{" not in str(option["default"]):
                 errors.append(f"{name}{whose} is empty: use {_fix(option)}, or leave it out.")
             continue
         checked[name], fits = _converted(value, option)

@@ -111,12 +111,12 @@ def application(edge: Edge) -> web.Application:
 
     @routes.get("/counters")
     async def show_counters(_request: web.Request) -> web.StreamResponse:
-        return web.json_response(dataclasses.asdict(edge.counters))
+        return web.json_response(edge.counters.as_json())
 
     @routes.post("/counters/reset")
     async def reset_counters(_request: web.Request) -> web.StreamResponse:
         edge.reset_counters()
-        return web.json_response(dataclasses.asdict(edge.counters))
+        return web.json_response(edge.counters.as_json())
 
     @routes.get("/requests")
     async def show_requests(_request: web.Request) -> web.StreamResponse:

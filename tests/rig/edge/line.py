@@ -15,11 +15,10 @@ from typing import cast
 HIGH_WATER = 8 << 20  # bytes on the way; above 500 MB/s at 30 ms
 
 
-def reset(sock: socket.socket) -> None:
-    """Close with a TCP reset in place of a FIN."""
+def reset_on_close(sock: socket.socket) -> None:
+    """The socket will end with a TCP reset in place of a FIN."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 async def silence(sock: socket.socket) -> None:

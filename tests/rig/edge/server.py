@@ -48,6 +48,9 @@ class Counters:
     upgrades: int = 0
     by_host: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
+    def as_json(self) -> dict[str, Any]:
+        return {**vars(self), "by_host": {host: dict(count) for host, count in self.by_host.items()}}
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -67,7 +70,7 @@ class Seen:
 class Connection(RequestHandler):
     """aiohttp's HTTP/1.1 server side of one connection, which also knows how it came about."""
 
-    def __init__(self, edge: Edge, peer: str, tls: bool) -> None:
+    def __init__(self, edge: Edge, sock: socket.socket, peer: str, tls: bool) -> None:
         super().__init__(
             edge.web_server,
             loop=asyncio.get_running_loop(),
@@ -81,6 +84,7 @@ class Connection(RequestHandler):
             read_bufsize=BUFFER,
         )
         self.edge = edge
+        self.sock = sock
         self.peer = peer
         self.tls = tls
         self.host: str | None = None  # SNI, or the first Host of a plain connection
@@ -103,10 +107,7 @@ class Connection(RequestHandler):
         if self.transport is None:
             return
         if with_reset:
-            with contextlib.suppress(OSError):
-                self.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
-                )
+            line.reset_on_close(self.sock)
         self.transport.abort()
 
 
@@ -128,7 +129,10 @@ class Pipe:
         self.source, self.target = source, target
         self.waiting = aiohttp.StreamReader(source, BUFFER, loop=asyncio.get_running_loop())
         self.last = time.monotonic()
-        source.set_parser(self, self.waiting)
+        if isinstance(source, Connection):
+            source.set_parser(self)
+        else:  # aiohttp's client side
+            source.set_parser(self, self.waiting)
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:  # called by aiohttp's protocol
         self.last = time.monotonic()
@@ -256,7 +260,8 @@ class Edge:
         if tls and any(tunnel.fault in errors.LINE_FAULTS for tunnel in self.tunnels.values()):
             tunnel = self.tunnels.get(hostname(await line.asked_name(sock)))
             if tunnel and tunnel.fault == "reset":
-                line.reset(sock)
+                line.reset_on_close(sock)
+                sock.close()
                 return
             if tunnel and tunnel.fault == "blackhole":
                 await line.silence(sock)
@@ -265,7 +270,7 @@ class Edge:
             sock = await line.lengthen(sock, self.delay)
         with contextlib.suppress(OSError, TimeoutError):  # a handshake that failed is the client's to report
             await loop.connect_accepted_socket(
-                lambda: Connection(self, peer, tls), sock, ssl=self._context if tls else None
+                lambda: Connection(self, sock, peer, tls), sock, ssl=self._context if tls else None
             )
 
     @staticmethod
@@ -398,6 +403,7 @@ class Edge:
                     return await self._switch(request, connection, host, reply, answer)
                 if reply.content.is_eof():  # all of it is here already: one write
                     body = reply.content.read_nowait()
+                    answer._send_headers_immediately = False
                     await answer.prepare(request)
                     await answer.write_eof(body)
                     return answer

@@ -99,7 +99,7 @@ def remove_all() -> None:
             return
         say(f"removing {len(ids)} images")
         result = run(["docker", "image", "rm", "-f", *ids], check=False)
-    raise RigError(f"images are left:\n{result.stderr}")
+    say(f"images are left, because containers that are not ours use them:\n{result.stderr}")
 
 
 def _ensure(image: Image, parent: Future[str] | None, architecture: str, force: bool) -> str:

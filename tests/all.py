@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".rig" / "results"
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,22 @@ def pytest_stage(name: str, limit: int) -> Stage:
     return Stage(name, command, f"tests/{name}", limit)
 
 
+def suites() -> list[str]:
+    """Every folder of tests, so that none is forgotten; but those with a row of their own, and what takes too long."""
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    return sorted(folders - {"unit", "browser", "soak"})
+
+
 # Stages of one row run side by side (as far as there are cores for it), rows one after another.
 ROWS: tuple[tuple[Stage, ...], ...] = (
     (Stage("setup", (sys.executable, "-m", "tests.rig", "machine", "--also", "chromium"), "tests/rig/machine.py", 20),),
+    (
+        Stage("lint", (PYTHON, "-m", "tests.lint"), "tests/lint.py", 10),
+        pytest_stage("unit", 10),
+        Stage("images", ("make", "--no-print-directory", "images"), "tests/rig/images.py", 20),
+    ),
     (Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 30),),
-    (pytest_stage("edge", 10), pytest_stage("proxy", 15)),
+    tuple(pytest_stage(name, 15) for name in suites()),
     (pytest_stage("browser", 10),),
 )
 
@@ -171,15 +183,13 @@ def main() -> int:
         present = [stage for stage in row if (ROOT / stage.needs).exists()]
         if not present:
             continue
-        with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
+        with ThreadPoolExecutor(max_workers=max(2, CORES)) as pool:
             results += pool.map(lambda stage: run(stage, say), present)
         if any(result.status for result in results if result.stage.name in PREPARING):
             break
     sums = {kind: sum(result.counts[kind] for result in results) for kind in ("passed", "failed", "skipped")}
     minutes = (time.monotonic() - start) / 60
-    print(
-        f"\n{table(results)}\n\n{minutes:.1f} minutes on {os.cpu_count()} cores; logs: {RESULTS.relative_to(ROOT)}/\n"
-    )
+    print(f"\n{table(results)}\n\n{minutes:.1f} minutes on {CORES} cores; logs: {RESULTS.relative_to(ROOT)}/\n")
     print(", ".join(f"{number} {kind}" for kind, number in sums.items()))
     return 1 if sums["failed"] else 0
 

@@ -132,7 +132,7 @@ def main() -> int:
             path.write_text(new, encoding="utf-8")
             print(f"{name}: written")
     if check and stale:
-        print("Not up to date: run `make docs`.")
+        print("Not up to date: run .venv/bin/python -m tests.docs.")
     return 1 if check and stale else 0
 
 

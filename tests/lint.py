@@ -275,7 +275,7 @@ def main() -> int:
         parser.error(f"unknown check: {', '.join(sorted(unknown))}")
     report = ElementTree.Element("testsuite", name="lint")
     red = 0
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for future in as_completed([pool.submit(timed, name) for name in wanted]):
             name, seconds, found = future.result()
             print(f"{'FAIL' if found else 'ok':<5}{name:<14}{seconds:6.1f} s", flush=True)

@@ -27,7 +27,7 @@ LOGS = STATE / "logs"
 LIMIT = 25 * 60  # seconds; a scenario that hangs fails instead
 TAIL = 60  # lines of a failed scenario's log that are shown
 
-RUNNING: set[int] = set()  # process groups, ended with this process
+RUNNING: set[int] = set()  # Molecule processes, ended with this one
 
 
 def scenarios() -> list[str]:
@@ -63,7 +63,6 @@ def run(scenario: str, command: str, *options: str) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         RUNNING.add(process.pid)
         try:
@@ -117,15 +116,24 @@ def main() -> int:
     return 0 if all(results) else 1
 
 
-def _end(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+def _end(pid: int) -> None:
+    """A process with all it started: Ansible's workers lead sessions of their own, so a group would not do."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents.setdefault(int(path.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(path.parent.name))
+    tree = [pid]
+    for member in tree:
+        tree += parents.get(member, [])
+    for member in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 def _interrupted(number: int, _frame: object) -> None:
     """Leaves no process behind on Ctrl-C; the containers stay until the next run or `make clean`."""
-    for group in tuple(RUNNING):
-        _end(group)
+    for pid in tuple(RUNNING):
+        _end(pid)
     os._exit(128 + number)
 
 

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Runs the collection's playbooks against the servers of the Molecule scenario that is being verified."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .shell import ROOT, VENV, RigError
+
+LIMIT = 600  # seconds
+DEPLOY, REMOVE = "locki.vaettir.deploy_agent", "locki.vaettir.remove_agent"
+
+
+@dataclass
+class Event:
+    """What happened to one task on one host; `remote` is a call that reached the server."""
+
+    event: str
+    host: str
+    task: str
+    action: str
+    at: float
+    changed: bool = False
+    message: str = ""
+
+
+@dataclass
+class Run:
+    status: int
+    output: str
+    events: list[Event]
+
+    def __repr__(self) -> str:  # what pytest shows of a failed assertion
+        return f"exit status {self.status}\n{self.output[-6000:]}"
+
+    def of(self, event: str, host: str | None = None) -> list[Event]:
+        return [found for found in self.events if found.event == event and host in (None, found.host)]
+
+    @property
+    def changed(self) -> list[str]:
+        """The recap's number over all hosts would say the same; names help more."""
+        return [f"{found.host}: {found.task}" for found in self.of("ok") if found.changed]
+
+    @property
+    def messages(self) -> list[str]:
+        """Of the tasks that failed, in one line each."""
+        return [" ".join(found.message.split()) for found in self.events if found.event in ("failed", "unreachable")]
+
+    def first(self, host: str, task: str) -> float:
+        """When a task began on a host."""
+        times = [found.at for found in self.of("start", host) if found.task.endswith(task)]
+        if not times:
+            raise RigError(f"{task} never began on {host}\n{self!r}")
+        return times[0]
+
+
+def run(playbook: str, *options: str, extra: dict[str, Any] | None = None, kill_at: str | None = None) -> Run:
+    """ansible-playbook as a user types it; `kill_at` ends it with SIGKILL when that task begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace")
+        trace.touch()
+        words = [VENV / "bin" / "ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], playbook, *options]
+        if extra:
+            words += ["-e", json.dumps(extra)]
+        with Path(folder, "output").open("w+", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                words,
+                cwd=folder,  # as from an installed collection: nothing is found by the checkout's paths
+                env=_environment(trace),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                if kill_at:
+                    _wait_for_task(process, trace, kill_at)
+                else:
+                    process.wait(LIMIT)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            output.seek(0)
+            return Run(process.returncode, output.read(), list(_events(trace)))
+
+
+def _environment(trace: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "rig" / "callback"),
+        "ANSIBLE_CALLBACKS_ENABLED": "trace",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+        "RIG_TRACE": str(trace),
+    }
+
+
+def _events(trace: Path) -> Iterator[Event]:
+    for line in trace.read_text(encoding="utf-8").splitlines():
+        yield Event(**json.loads(line))
+
+
+def _wait_for_task(process: subprocess.Popen[bytes], trace: Path, task: str) -> None:
+    begun = re.compile(rf'"event": "start".*"task": "[^"]*{re.escape(task)}"')
+    end = time.monotonic() + LIMIT
+    while not begun.search(trace.read_text(encoding="utf-8")):
+        if process.poll() is not None or time.monotonic() > end:
+            raise RigError(f"the playbook ended before {task}")
+        time.sleep(0.02)

@@ -79,21 +79,23 @@ class World(NamedTuple):
     edge: Edge
     trust: ssl.SSLContext
     trust_1_2: ssl.SSLContext
-    https: int
-    http: int
-    echo: int
+    https_port: int
+    http_port: int
+    echo_port: int
 
     def line(self, sni: str | None = ECHO) -> ssl.SSLSocket:
         trust = self.trust
         if sni is None:
             trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
-        return trust.wrap_socket(socket.create_connection(("127.0.0.1", self.https), timeout=5), server_hostname=sni)
+        return trust.wrap_socket(
+            socket.create_connection(("127.0.0.1", self.https_port), timeout=5), server_hostname=sni
+        )
 
     def connection(self, sni: str | None = ECHO, plain: bool = False) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(sni or ECHO, timeout=5)
         if plain:
-            connection.sock = socket.create_connection(("127.0.0.1", self.http), timeout=5)
+            connection.sock = socket.create_connection(("127.0.0.1", self.http_port), timeout=5)
         else:
             connection.sock = self.line(sni)
         return connection
@@ -106,7 +108,7 @@ class World(NamedTuple):
         body: Any = None,
         sni: str | None = "",
         plain: bool = False,
-        **headers: str,
+        **headers: Any,
     ) -> Answer:
         connection = self.connection(host.split(":")[0].lower() if sni == "" else sni, plain)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -116,7 +118,7 @@ class World(NamedTuple):
     def socket(self, path: str = "/ws", host: str = ECHO, **options: Any) -> ClientConnection:
         options = {"user_agent_header": "probe", "proxy": None, "open_timeout": 5, **options}
         # TLS 1.2: session tickets of 1.3 that come alone make the blocking client of `websockets` hang
-        line = socket.create_connection(("127.0.0.1", self.https), timeout=5)
+        line = socket.create_connection(("127.0.0.1", self.https_port), timeout=5)
         return connect(f"wss://{host}{path}", sock=line, ssl=self.trust_1_2, **options)
 
 
@@ -168,7 +170,7 @@ def _as_at_start(world: World) -> None:
     for host in world.edge.tunnels():
         world.edge.delete(host)
     for host in (ECHO, PAID):
-        world.edge.put(host, f"http://127.0.0.1:{world.echo}")
+        world.edge.put(host, f"http://127.0.0.1:{world.echo_port}")
     world.edge.idle(300)
     if world.edge.call("GET", "/delay")["ms"]:
         world.edge.delay(0)
@@ -264,7 +266,7 @@ def test_3004_when_the_app_does_not_speak_http(world: World, raw_app: Any, garba
 def test_6024_only_for_browsers_without_the_skip_header_on_free_hosts(
     world: World, agent: str, skip: bool, host: str, shown: bool
 ) -> None:
-    world.edge.put(host, f"http://127.0.0.1:{world.echo}")
+    world.edge.put(host, f"http://127.0.0.1:{world.echo_port}")
     answer = world.ask(host=host, User_Agent=agent, **({"ngrok_skip_browser_warning": "true"} if skip else {}))
     assert answer.status == 200
     assert answer.code == ("ERR_NGROK_6024" if shown else None)
@@ -272,7 +274,7 @@ def test_6024_only_for_browsers_without_the_skip_header_on_free_hosts(
 
 
 def test_6024_on_the_other_free_domain(world: World) -> None:
-    world.edge.put("third.ngrok-free.dev", f"http://127.0.0.1:{world.echo}")
+    world.edge.put("third.ngrok-free.dev", f"http://127.0.0.1:{world.echo_port}")
     assert world.ask(host="third.ngrok-free.dev", User_Agent=BROWSER).code == "ERR_NGROK_6024"
 
 
@@ -545,7 +547,7 @@ def test_keeps_connections_alive_and_counts(world: World) -> None:
         assert read(connection).status == 200
     with world.socket():
         pass
-    with contextlib.suppress(ssl.SSLError), socket.create_connection(("127.0.0.1", world.https)) as stranger:
+    with contextlib.suppress(ssl.SSLError), socket.create_connection(("127.0.0.1", world.https_port)) as stranger:
         stranger.sendall(b"no TLS\r\n\r\n")
     time.sleep(0.1)
     counters = world.edge.counters()
@@ -597,7 +599,7 @@ def test_reset(world: World) -> None:
 
 def test_blackhole(world: World) -> None:
     with world.edge.faulty(ECHO, "blackhole"):
-        raw = socket.create_connection(("127.0.0.1", world.https), timeout=0.5)
+        raw = socket.create_connection(("127.0.0.1", world.https_port), timeout=0.5)
         with pytest.raises(TimeoutError):
             world.trust.wrap_socket(raw, server_hostname=ECHO)
         assert world.ask(host=PAID).status == 200, "only this tunnel"
@@ -659,7 +661,7 @@ def test_control_refuses_with_a_clear_sentence(world: World, method: str, path: 
 
 
 def test_control_shows_tunnels(world: World) -> None:
-    app = f"http://127.0.0.1:{world.echo}"
+    app = f"http://127.0.0.1:{world.echo_port}"
     world.edge.fault(ECHO, "ERR_NGROK_734", 429)
     assert world.edge.tunnels()[ECHO] == {"app": app, "fault": "ERR_NGROK_734", "status": 429}
     world.edge.put(ECHO, app)

@@ -130,7 +130,7 @@ class Pipe:
         self.waiting = aiohttp.StreamReader(source, BUFFER, loop=asyncio.get_running_loop())
         self.last = time.monotonic()
         if isinstance(source, Connection):
-            source.set_parser(self)
+            source.set_parser(cast(Any, self))
         else:  # aiohttp's client side
             source.set_parser(self, self.waiting)
 

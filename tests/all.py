@@ -62,7 +62,14 @@ def suites() -> list[str]:
 
 # Stages of one row run side by side (as far as there are cores for it), rows one after another.
 ROWS: tuple[tuple[Stage, ...], ...] = (
-    (Stage("setup", (sys.executable, "-m", "tests.rig", "machine", "--also", "chromium"), "tests/rig/machine.py", 20),),
+    (
+        Stage(
+            "setup",
+            (sys.executable, "-m", "tests.rig", "machine", "--also", "chromium", "libnss3-tools"),
+            "tests/rig/machine.py",
+            20,
+        ),
+    ),
     (
         Stage("lint", (PYTHON, "-m", "tests.lint"), "tests/lint.py", 10),
         pytest_stage("unit", 10),

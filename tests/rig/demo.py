@@ -55,7 +55,9 @@ def start(server: str = SERVER, outside: str = OUTSIDE, publish: tuple[str, ...]
     world = servers.outside_up(outside)
     machine = servers.server_up(server, world["ip"], publish)
     servers.load([server], [images.NGINX, images.TRAEFIK])
-    return World(server, machine["ip"], Edge(world["control"]))
+    edge = Edge(world["control"])
+    edge.put(TUNNEL, APP)  # whoever tried the page may have left it stopped
+    return World(server, machine["ip"], edge)
 
 
 def deploy(*options: str, show: Callable[[str], object] = print) -> int:
@@ -97,7 +99,10 @@ def verify(address: str = ADDRESS) -> list[tuple[str, str]]:
     """What a visitor needs, tried from here through the published ports; each line: what, and what came."""
     visitor = Visitor(address)
     page = visitor.until(URL, 200)
-    _expect(page.status == 200 and "<title>Streamlit</title>" in page.text, f"{URL} answers {page.status}: {page!r}")
+    _expect(
+        page.status == 200 and "<title>Streamlit</title>" in page.text,
+        f"{URL} answers {page.status} instead of the app's page",
+    )
     protocol = visitor.alpn(URL, "h2", "http/1.1")
     _expect(protocol == "h2", f"{URL} speaks {protocol} instead of HTTP/2")
     status, _ = visitor.handshake(f"wss://{HOST}:{HTTPS_PORT}/_stcore/stream", URL)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, FilePayload, Page, expect
 
 from tests.rig import demo
 from tests.rig.shell import ROOT
@@ -55,7 +55,11 @@ def test_app(visit: Callable[..., Page], host: str) -> None:
         slider.press("ArrowRight")
     expect(page.get_by_text("13 sardines fill 3 tins")).to_be_visible()
 
-    content = {"name": "sardines.bin", "mimeType": "application/octet-stream", "buffer": os.urandom(UPLOAD)}
+    content: FilePayload = {
+        "name": "sardines.bin",
+        "mimeType": "application/octet-stream",
+        "buffer": os.urandom(UPLOAD),
+    }
     page.locator("input[type=file]").set_input_files(files=[content])
     expect(page.get_by_text(f"sardines.bin: {UPLOAD} bytes arrived.")).to_be_visible()
 

@@ -85,7 +85,9 @@ def _public_origin(domain: str, port: int) -> str:
 def _merged(entry: dict[str, Any], values: dict[str, Any], profiles: dict[str, dict[str, Any]]) -> dict[str, Any]:
     given = {key: value for key, value in entry.items() if value is not None}
     chosen = {key: value for key, value in {**values, **given}.items() if value not in _UNSET}
-    return {**dict.fromkeys(values), **profiles.get(str(chosen.get("profile")), {}), **chosen}
+    # An unknown profile is one mistake: what another would have filled shall not be complained of as well.
+    profile = profiles.get(str(chosen.get("profile")), next(iter(profiles.values()), {}))
+    return {**dict.fromkeys(values), **profile, **chosen}
 
 
 def _domain(settings: dict[str, Any]) -> str:

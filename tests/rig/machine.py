@@ -10,7 +10,6 @@ import os
 import platform
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,8 @@ from .shell import ROOT, STATE, VENV, RigError, digest, only_one, run, say, wait
 
 DOCKERD = STATE / "dockerd.json"  # the daemon that we started ourselves, so that exactly that one is stopped
 DOCKER_SOCKET = Path("/var/run/docker.sock")
+DOCKER_SERVICES = ("docker.socket", "docker.service", "containerd.service")
+SYSTEMD = Path("/run/systemd/system")
 PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}  # command: Debian package
 
 
@@ -75,18 +76,20 @@ def apt_install(packages: list[str]) -> None:
 
 
 def stop_docker() -> None:
-    """Stops the daemon that `setup` started by hand, and no other."""
+    """Stops the daemon that `setup` started, and no other; takes away the bridge that a stopped one leaves."""
     if not DOCKERD.exists():
         return
     noted = json.loads(DOCKERD.read_text(encoding="utf-8"))
-    if _birth(noted["pid"]) == noted["birth"]:
+    if "services" in noted:
+        say(f"stopping the services that we started: {' '.join(noted['services'])}")
+        run([*as_root(), "systemctl", "stop", *noted["services"]], check=False)  # not every system has all of them
+    elif _birth(noted["pid"]) == noted["birth"]:
         say(f"stopping the dockerd that we started (pid {noted['pid']})")
-        if os.geteuid() == 0:
-            os.kill(noted["pid"], signal.SIGTERM)
-        else:
-            run(["sudo", "kill", str(noted["pid"])])
+        run([*as_root(), "kill", str(noted["pid"])])
         wait_for("the end of dockerd", lambda: not _birth(noted["pid"]), 60)
     DOCKERD.unlink()
+    if Path("/sys/class/net/docker0").exists() and shutil.which("ip") and not _docker_answers():
+        run([*as_root(), "ip", "link", "delete", "docker0"], check=False)
 
 
 def as_root() -> list[str]:
@@ -112,7 +115,11 @@ def _ensure_docker() -> None:
         return
     if os.environ.get("DOCKER_HOST"):
         raise RigError(f"DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer: start it, or unset DOCKER_HOST")
+    if SYSTEMD.is_dir() and not _active("docker.service"):
+        idle = [name for name in DOCKER_SERVICES if not _active(name)]
+        DOCKERD.write_text(json.dumps({"services": idle}), encoding="ascii")
     user = pwd.getpwuid(os.geteuid()).pw_name
+    joined = False
     if not shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin"):
         member = os.geteuid() != 0
         join = f", and {user} will join the group docker" if member else ""
@@ -121,8 +128,12 @@ def _ensure_docker() -> None:
         apt_install(["docker.io", "iptables", *(["docker-cli"] if _apt_knows("docker-cli") else [])])
         if member:
             run([*as_root(), "usermod", "-aG", "docker", user])
+            joined = True
     if not DOCKER_SOCKET.exists() or os.access(DOCKER_SOCKET, os.W_OK):
         _start_docker()
+    if joined and DOCKER_SOCKET.exists():
+        # The group counts from the next login; until then the socket is the user's own.
+        run([*as_root(), "chown", user, DOCKER_SOCKET])
     if not _docker_answers():
         raise RigError(
             f"Docker runs, but {user} may not use it yet: membership of the group docker"
@@ -134,7 +145,7 @@ def _start_docker() -> None:
     """By systemd where there is one, else by hand."""
     if _docker_answers(*as_root()):
         return
-    if Path("/run/systemd/system").is_dir():
+    if SYSTEMD.is_dir():
         say("starting the service docker")
         run([*as_root(), "systemctl", "start", "docker"])
         wait_for("Docker", lambda: _docker_answers(*as_root()), 60)
@@ -164,6 +175,10 @@ def _apt_knows(package: str) -> bool:
     if not run(["apt-cache", "policy", "docker.io"]).stdout:  # no index yet
         run([*as_root(), "apt-get", "-q", "update"])
     return run(["apt-cache", "show", package], check=False).returncode == 0
+
+
+def _active(service: str) -> bool:
+    return run(["systemctl", "is-active", "--quiet", service], check=False).returncode == 0
 
 
 def _birth(pid: int) -> str:

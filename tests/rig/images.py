@@ -24,6 +24,8 @@ DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothin
 SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
 OUTSIDE = "vaettir-rig/outside:1"
+APPS = "vaettir-rig/apps:1"  # the outside world's libraries and other apps; large, so built only when asked for
+_OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
 NGINX = "nginx:1.30.6"  # the default of agent_proxy_base_image
 TRAEFIK = "traefik:v3.7.15"  # the default of stack_traefik_image
 TRAEFIK_OLD = "traefik:v3.3.2"  # the older line that the facts were measured with
@@ -45,6 +47,7 @@ class Image:
     suite: str = ""
     wheels: tuple[str, ...] = ()  # arguments of `pip install --target wheels`
     with_rig: bool = False  # OUTSIDE_CODE goes in as ./rig
+    extra: bool = False  # built only when asked for
 
 
 IMAGES = (
@@ -57,6 +60,12 @@ IMAGES = (
     Image(SERVER, SERVER_BARE, "server"),
     Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),
     Image(OUTSIDE, "vaettir-rig/outside-libs:1", "outside-code", with_rig=True),
+    Image(
+        _OLD_STREAMLIT, "vaettir-rig/outside-libs:1", "streamlit-1.40", wheels=("-r", "requirements.txt"), extra=True
+    ),
+    # This pip judges one of its wheels by its own Python, not by the image's.
+    Image(_GRADIO, _OLD_STREAMLIT, "gradio", wheels=("--ignore-requires-python", "-r", "requirements.txt"), extra=True),
+    Image(APPS, _GRADIO, "apps-code", with_rig=True, extra=True),
 )
 
 
@@ -78,7 +87,7 @@ def build_all(wanted: list[str] | None = None, force: bool = False) -> None:
         if by_tag[tag] not in order:
             order.append(by_tag[tag])
 
-    for tag in wanted or by_tag:
+    for tag in wanted or [image.tag for image in IMAGES if not image.extra]:
         need(tag)
     architecture = run(["docker", "version", "-f", "{{.Server.Arch}}"]).stdout.strip()
     results: dict[str, Future[str]] = {}

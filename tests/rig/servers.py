@@ -40,6 +40,13 @@ def outside_up(name: str) -> dict[str, Any]:
     return {"name": name, "ip": _address(name), "control": url, "changed": changed}
 
 
+def apps_up(name: str) -> dict[str, Any]:
+    """Starts the laptop with the apps of all profiles (kept if it runs as wanted); each has a port of its own."""
+    changed = _container(name, "apps", images.APPS, [])
+    _wait(name, "the apps", lambda: run(["docker", "logs", name]).stdout.endswith("apps: ready\n"), 60)
+    return {"name": name, "ip": _address(name), "changed": changed}
+
+
 def control(outside: str) -> str:
     """The URL of an outside world's control API."""
     return f"http://{_address(outside)}:{CONTROL_PORT}"

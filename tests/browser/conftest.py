@@ -61,8 +61,8 @@ def world() -> Iterator[demo.World]:
     """A server with nothing on it but the agent; KEEP=1 leaves it running."""
     if not (shutil.which("chromium") and shutil.which("certutil")):
         machine.apt_install(["chromium", "libnss3-tools"])
-    started = demo.start(SERVER, OUTSIDE, publish=())
     try:
+        started = demo.start(SERVER, OUTSIDE, publish=())
         # The demo's inventory, but another container than the one it names.
         demo.deploy("-e", f"ansible_host={SERVER}")
         yield started

@@ -155,7 +155,7 @@ Try next
   ansible-playbook deploy-agent.yml -e agent=second          one more agent: https://second.{domain}:{port}
   ansible-playbook remove-agent.yml -e agent=second          and away with it
   ansible vaettir -m command -a 'docker ps'                  what runs on the server
-  docker exec -it -u deploy {server} bash               look around there: cd ~/vaettir && docker compose ps
+  docker exec -it -u deploy {server} bash                look around there: cd ~/vaettir && docker compose ps
   make demo-down                leaves nothing of all this
 """
 
@@ -214,3 +214,5 @@ if __name__ == "__main__":
         main()
     except RigError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; `make demo` goes on where it stopped, `make demo-down` takes everything away")

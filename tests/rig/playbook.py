@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,21 @@ class Run:
         return times[0]
 
 
-def run(playbook: str, *options: str, extra: dict[str, Any] | None = None, kill_at: str | None = None) -> Run:
-    """ansible-playbook as a user types it; `kill_at` ends it with SIGKILL when that task begins."""
+class KilledError(Exception):
+    """To be raised by what happens `when` a task begins: ends the run with SIGKILL."""
+
+
+def kill() -> None:
+    raise KilledError
+
+
+def run(
+    playbook: str,
+    *options: str,
+    extra: dict[str, Any] | None = None,
+    when: tuple[str, Callable[[], object]] | None = None,
+) -> Run:
+    """ansible-playbook as a user types it; `when` names a task, and what is to happen as soon as it begins."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
         trace.touch()
@@ -85,10 +98,12 @@ def run(playbook: str, *options: str, extra: dict[str, Any] | None = None, kill_
                 start_new_session=True,
             )
             try:
-                if kill_at:
-                    _wait_for_task(process, trace, kill_at)
-                else:
-                    process.wait(LIMIT)
+                if when:
+                    _wait_for_task(process, trace, when[0])
+                    when[1]()
+                process.wait(LIMIT)
+            except KilledError:
+                pass
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

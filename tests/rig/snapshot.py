@@ -25,13 +25,14 @@ def files(*roots):
             for name in folders + names:
                 path = os.path.join(folder, name)
                 state = os.lstat(path)
-                what = f"{state.st_mode:o} {state.st_uid}:{state.st_gid}"
+                what, written = f"{state.st_mode:o} {state.st_uid}:{state.st_gid}", ""
                 if os.path.islink(path):
                     what += " -> " + os.readlink(path)
                 elif os.path.isfile(path):
                     with open(path, "rb") as stream:
-                        what += f" {state.st_ino} {state.st_mtime_ns} " + hashlib.sha256(stream.read()).hexdigest()
-                found[path] = what
+                        what += " " + hashlib.sha256(stream.read()).hexdigest()
+                    written = f"{state.st_ino} {state.st_mtime_ns}"
+                found[path] = what, written
     return found
 
 def lines(*words):
@@ -41,33 +42,38 @@ def lines(*words):
         return {}
     return dict((line.split(" ", 1) + [""])[:2] for line in done.stdout.splitlines())
 
-docker = ["container", "image", "network", "volume"]
-formats = {"container": "{{.ID}} {{.Names}} {{.Image}} {{.State}}", "image": "{{.ID}} {{.Repository}}:{{.Tag}}",
-           "network": "{{.ID}} {{.Name}}", "volume": "{{.Name}} {{.Driver}}"}
-result = {"file": files("/home", "/etc", "/usr/local"), "package": lines("dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n")}
-for kind in docker:
-    all_of_them = ["-a"] if kind in ("container", "image") else []
-    result[kind] = lines("docker", kind, "ls", *all_of_them, "--no-trunc" if kind != "volume" else "-f=name=", "--format", formats[kind])
+files_ = files("/home", "/etc", "/usr/local")
+result = {
+    "file": {path: what for path, (what, _written) in files_.items()},
+    "written": {path: written for path, (_what, written) in files_.items() if written},
+    "package": lines("dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n"),
+    "container": lines("docker", "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}} {{.State}}"),
+    "image": lines("docker", "images", "-a", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"),
+    "network": lines("docker", "network", "ls", "--no-trunc", "--format", "{{.Name}} {{.ID}}"),
+    "volume": lines("docker", "volume", "ls", "--format", "{{.Name}} {{.Driver}}"),
+}
 print(json.dumps(result))
 """
 
 
 def take(server: str) -> Snapshot:
-    """Files (owner, mode, inode, time, digest), packages, and all that Docker has."""
+    """Files (mode, owner, digest), when they were written, packages, and all that Docker has."""
     done = run(["docker", "exec", "-i", server, "/usr/bin/python3", "-"], input=_COLLECT)
     found: Snapshot = json.loads(done.stdout)
     return found
 
 
-def difference(before: Snapshot, after: Snapshot) -> list[str]:
-    """One line for each thing that is new, gone or another."""
+def difference(before: Snapshot, after: Snapshot, *, written: bool = True) -> list[str]:
+    """One line for each thing that is new, gone or another; without `written` a file may have been written again."""
     result = []
     for kind in after:
+        if kind == "written" and not written:
+            continue
         for name in sorted(before[kind].keys() | after[kind].keys()):
             old, new = before[kind].get(name), after[kind].get(name)
             if old != new:
                 word = "new" if old is None else "gone" if new is None else "changed"
-                result.append(f"{word} {kind} {name} ({old} => {new})")
+                result.append(f"{word} {kind} {name}")
     return result
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -23,7 +24,7 @@ description: Results, and every call that reached a server, as JSON lines.
 def _write(event: str, host: str, task: Any, **more: Any) -> None:
     line = {"event": event, "host": host, "task": task.get_name(), "action": task.action, "at": time.time(), **more}
     # One write of an appended line: the forked workers share the file.
-    with open(os.environ["RIG_TRACE"], "a", encoding="utf-8") as stream:
+    with Path(os.environ["RIG_TRACE"]).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line, default=str) + "\n")
 
 

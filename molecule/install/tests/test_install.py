@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A server without Docker: installed from the distribution when asked for, a clear sentence otherwise."""
+
+from __future__ import annotations
+
+import pytest
+import testinfra
+
+from tests.rig import playbook, snapshot
+from tests.rig.shell import run as execute
+
+REFUSED = "vaettir-install-refused"
+ORIGIN = "https://second.vaettir.example"
+
+
+def test_docker_is_the_distributions(server):
+    for package in ("docker.io", "docker-cli", "docker-compose"):
+        assert server.package(package).is_installed, package
+    assert server.check_output("dpkg -S $(readlink -f $(command -v docker))").startswith("docker-cli:")
+    assert "docker" in server.user("deploy").groups
+
+
+def test_docker_starts_with_the_server(server):
+    assert server.service("docker").is_running
+    assert server.service("docker").is_enabled
+
+
+def test_deployed_to_the_end(visitor):
+    assert visitor.handshake(f"{ORIGIN}/_stcore/stream", ORIGIN)[0] == 101
+    assert visitor.handshake(f"{ORIGIN}/_stcore/stream", "https://evil.example")[0] == 403
+
+
+def test_the_usual_ports_are_not_named(visitor):
+    answer = visitor.get("http://second.vaettir.example/path")
+    assert answer.headers["location"] == f"{ORIGIN}/path"
+
+
+def refused(*options: str, **settings) -> str:
+    """Deploys to the other server; one sentence comes back, and nothing there has changed."""
+    before = snapshot.take(REFUSED)
+    run = playbook.run(playbook.DEPLOY, *options, extra={"vaettir_hosts": REFUSED, **settings})
+    assert run.status != 0
+    assert snapshot.difference(before, snapshot.take(REFUSED)) == []
+    (message,) = run.messages
+    return message
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_without_being_asked_nothing_is_installed(options):
+    message = refused(*options)
+    assert message.startswith(f"Docker Engine is not installed on {REFUSED}: set stack_install_docker to true")
+
+
+@pytest.fixture
+def bookworm():
+    """The same server, believing that it is Debian 12."""
+    host = testinfra.get_host(f"docker://{REFUSED}")
+    host.check_output(
+        "cp -P /etc/os-release /tmp/kept && rm /etc/os-release && sed s/13/12/ /usr/lib/os-release > /etc/os-release"
+    )
+    yield
+    host.check_output("rm /etc/os-release && cp -P /tmp/kept /etc/os-release")
+
+
+@pytest.mark.usefixtures("bookworm")
+def test_a_distribution_without_compose_v2():
+    message = refused(stack_install_docker=True)
+    assert "'debian 12'" in message
+    assert "docs.docker.com/engine/install" in message
+
+
+def test_a_server_whose_user_may_not_use_sudo():
+    execute(["docker", "exec", REFUSED, "mv", "/etc/sudoers.d/deploy", "/root/"])
+    try:
+        before = snapshot.take(REFUSED)
+        run = playbook.run(playbook.DEPLOY, extra={"vaettir_hosts": REFUSED, "stack_install_docker": True})
+        assert run.status != 0
+        assert snapshot.difference(before, snapshot.take(REFUSED)) == []
+    finally:
+        execute(["docker", "exec", REFUSED, "mv", "/root/deploy", "/etc/sudoers.d/"])

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
 import signal
@@ -76,7 +75,7 @@ def deploy(*options: str, show: Callable[[str], object] = print) -> int:
         errors="replace",
         start_new_session=True,
     )
-    late = threading.Timer(DEPLOY_LIMIT, _end, [process.pid])
+    late = threading.Timer(DEPLOY_LIMIT, _end, [process])
     late.start()
     changed = None
     try:
@@ -87,7 +86,7 @@ def deploy(*options: str, show: Callable[[str], object] = print) -> int:
         status = process.wait()
     finally:
         late.cancel()
-        _end(process.pid)
+        _end(process)
     if status or changed is None:
         raise RigError(
             f"{' '.join(DEPLOY)}: exit status {status}; its own words stand above (its limit is {DEPLOY_LIMIT} s)"
@@ -175,9 +174,14 @@ def tunnel(app: str | None) -> None:
         say(f"the tunnel {TUNNEL} is stopped already; `make demo-tunnel-start` brings it back")
 
 
-def _end(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+def _end(process: subprocess.Popen[str]) -> None:
+    """Asks first: Ansible's workers lead sessions of their own, and only Ansible itself knows them."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _running(name: str) -> bool:

@@ -267,7 +267,8 @@ def test_6024_only_for_browsers_without_the_skip_header_on_free_hosts(
     world: World, agent: str, skip: bool, host: str, shown: bool
 ) -> None:
     world.edge.put(host, f"http://127.0.0.1:{world.echo_port}")
-    answer = world.ask(host=host, User_Agent=agent, **({"ngrok_skip_browser_warning": "true"} if skip else {}))
+    skip_header: dict[str, Any] = {"ngrok_skip_browser_warning": "true"} if skip else {}
+    answer = world.ask(host=host, User_Agent=agent, **skip_header)
     assert answer.status == 200
     assert answer.code == ("ERR_NGROK_6024" if shown else None)
     assert answer.headers.get_content_type() == ("text/html" if shown else "application/json")
@@ -350,7 +351,8 @@ def test_any_method_with_a_body(world: World, method: str) -> None:
 def test_200_mb_up_with_and_without_a_length(world: World) -> None:
     piece, pieces = os.urandom(1 << 20), 200
     digest = hashlib.sha256(piece * pieces).hexdigest()
-    for headers in ({"Content_Length": str(len(piece) * pieces)}, {}):
+    lengths: list[dict[str, Any]] = [{"Content_Length": str(len(piece) * pieces)}, {}]
+    for headers in lengths:
         answer = world.ask("/up", method="PUT", body=(piece for _ in range(pieces)), **headers)
         assert answer.json["body"] == {"length": len(piece) * pieces, "sha256": digest}
 

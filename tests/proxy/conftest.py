@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""The world outside, and agents in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.rig import ca, servers
+from tests.rig.edge_client import Edge
+
+from . import stand
+
+OUTSIDE = "vaettir-proxy-outside"
+ECHO = "second.ngrok-free.app"
+STREAMLIT = "ocapistaine.ngrok-free.app"
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[dict[str, Any]]:
+    world = servers.outside_up(OUTSIDE)
+    Edge(world["control"]).wait()
+    yield world
+    servers.down([OUTSIDE])
+
+
+@pytest.fixture(scope="session")
+def edge(outside: dict[str, Any]) -> Edge:
+    return Edge(outside["control"])
+
+
+@pytest.fixture(autouse=True)
+def healed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a fault or a count to the next."""
+    yield
+    if "edge" in request.fixturenames:
+        edge = request.getfixturevalue("edge")
+        for host in (ECHO, STREAMLIT):
+            edge.fault(host, None)
+        edge.reset()
+
+
+@pytest.fixture(scope="session")
+def agent(outside: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """Settings of an agent that finds and trusts the edge."""
+
+    def make(**entry: Any) -> dict[str, Any]:
+        here = {"resolver": [outside["ip"]], "ca_certificate": str(ca.FOLDER / "ca.pem"), "connect_timeout": 2}
+        return stand.settings(**{"target_url": f"https://{ECHO}", **here, **entry})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def echo(agent: Callable[..., dict[str, Any]]) -> Iterator[stand.Proxy]:
+    """An agent in front of the echo app."""
+    with stand.proxy(agent(extra_origins=["https://partner.example"], extra_domains=["also.one.example"])) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def streamlit(agent: Callable[..., dict[str, Any]]) -> Iterator[stand.Proxy]:
+    """An agent in front of Streamlit."""
+    with stand.proxy(agent(target_url=f"https://{STREAMLIT}")) as proxy:
+        yield proxy

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""The real chain with a real app of every profile at its end, and visitors in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.rig import ca, images, servers
+from tests.rig.edge_client import Edge
+from tests.rig.shell import ROOT, VENV, run
+from tests.rig.visitor import Visitor, _Resolver
+
+SERVER, OUTSIDE, LAPTOP = "vaettir-apps", "vaettir-apps-outside", "vaettir-apps-laptop"
+INVENTORY = Path(__file__).parent / "inventory.yml"
+DOMAIN, PORT = "vaettir.example", 8443
+STREAM = "/_stcore/stream"
+# The agents behind the laptop's ports; ocapistaine is the outside world's own, plain is no tunnel.
+PORTS = {"login": 8502, "legacy": 8503, "gradio": 7860, "fastapi": 8000, "workflows": 5678}
+STREAMLIT = ["ocapistaine", "legacy", "login"]
+SOCKETS = {**dict.fromkeys(STREAMLIT, STREAM), "fastapi": "/ws", "workflows": "/rest/push", "plain": "/ws"}
+RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: what its page says first
+UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SECONDS = 30
+
+
+def host(agent: str) -> str:
+    return f"{agent}.{DOMAIN}:{PORT}"
+
+
+def public(agent: str) -> str:
+    return f"https://{host(agent)}"
+
+
+def tunnel(agent: str) -> str:
+    return f"{agent}.ngrok-free.app"
+
+
+@dataclass
+class World:
+    address: str  # of the server
+    visitor_address: str  # as the server sees it
+    edge: Edge
+    visitor: Visitor
+    deployed: str  # what the playbook said
+
+    @asynccontextmanager
+    async def session(self, **options: Any) -> AsyncIterator[aiohttp.ClientSession]:
+        """A browser's session: cookies are kept, certificates verified, every name is the server."""
+        connector = aiohttp.TCPConnector(resolver=_Resolver(self.address), ssl=self.visitor.trust, limit=0)
+        options.setdefault("timeout", aiohttp.ClientTimeout(SECONDS))
+        async with aiohttp.ClientSession(
+            connector=connector, max_line_size=65536, max_field_size=65536, **options
+        ) as session:
+            yield session
+
+    def visit(self, work: Callable[[aiohttp.ClientSession], Awaitable[Any]], **options: Any) -> Any:
+        """Whatever a visitor does, in a session of its own."""
+
+        async def main() -> Any:
+            async with self.session(**options) as session:
+                return await work(session)
+
+        return asyncio.run(main())
+
+
+def deploy(*options: str) -> str:
+    """The user's command over this inventory; its words in one line."""
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    command = [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, "deploy-agent.yml", *options]
+    return " ".join(run(command, cwd=ROOT, env=environment, timeout=600).stdout.split())
+
+
+def up() -> World:
+    images.build_all()
+    images.build_all([images.APPS])
+    ca.ensure()
+    outside = servers.outside_up(OUTSIDE)
+    laptop = servers.apps_up(LAPTOP)
+    server = servers.server_up(SERVER, outside["ip"])
+    servers.load([SERVER], [images.NGINX, images.TRAEFIK])
+    edge = Edge(outside["control"])
+    for agent, port in PORTS.items():
+        edge.put(tunnel(agent), f"http://{laptop['ip']}:{port}")
+    deployed = deploy() if not os.environ.get("SKIP_DEPLOY") else ""
+    with socket.create_connection((server["ip"], PORT)) as connection:
+        return World(server["ip"], connection.getsockname()[0], edge, Visitor(server["ip"]), deployed)
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    """KEEP=1 leaves it running."""
+    try:
+        yield up()
+    finally:
+        if not os.environ.get("KEEP"):
+            servers.down([SERVER, LAPTOP, OUTSIDE])
+
+
+class StreamlitPage:
+    """What Streamlit's page does before and after its WebSocket opens, without a browser."""
+
+    def __init__(self, session: aiohttp.ClientSession, agent: str) -> None:
+        self.http, self.url = session, public(agent)
+        self.xsrf = ""
+
+    async def open(self) -> aiohttp.ClientWebSocketResponse:
+        # Tornado sets the cookie with the health answer, the newer server with the page.
+        for path in ("/", "/_stcore/health"):
+            async with self.http.get(self.url + path) as reply:
+                assert reply.status == 200, reply.status
+        cookies = self.http.cookie_jar.filter_cookies(aiohttp.client.URL(self.url))
+        self.xsrf = cookies["_streamlit_xsrf"].value
+        self.socket = await self.http.ws_connect(
+            self.url.replace("https", "wss") + STREAM, origin=self.url, protocols=["streamlit"], max_msg_size=0
+        )
+        await self.socket.send_bytes(RERUN)
+        return self.socket
+
+    async def until(self, wanted: bytes) -> bytes:
+        """All that came, up to the message with those bytes."""
+        came = b""
+        while wanted not in came:
+            came += await self.socket.receive_bytes(timeout=SECONDS)
+        return came
+
+    async def upload(self, session: str, body: Any, *, token: bool = True) -> int:
+        """Sends a file as the page does."""
+        form = aiohttp.MultipartWriter("form-data")
+        part = form.append(body, {"Content-Type": "application/octet-stream"})  # type: ignore[arg-type]
+        part.set_content_disposition("form-data", name="file", filename="sardines.bin")
+        headers = {"Origin": self.url, **({"X-Xsrftoken": self.xsrf} if token else {})}
+        url = f"{self.url}/_stcore/upload_file/{session}/{secrets.token_hex(8)}"
+        async with self.http.put(url, data=form, headers=headers) as reply:
+            return reply.status
+
+    async def session(self) -> str:
+        """Which of the identifiers in the first messages is the session that takes files."""
+        came = await self.until(b"sardines fill")
+        found = {name.decode() for name in UUID.findall(came)}
+        for name in found:
+            if await self.upload(name, b"fish") == 204:
+                return name
+        raise AssertionError(f"none of {found} takes a file")
+
+
+def slowly(size: int, seconds: float, pieces: int = 30) -> AsyncIterator[bytes]:
+    """A visitor's thin line."""
+
+    async def body() -> AsyncIterator[bytes]:
+        piece = secrets.token_bytes(size // pieces)
+        for _ in range(pieces):
+            yield piece
+            await asyncio.sleep(seconds / pieces)
+
+    return body()
+
+

@@ -105,6 +105,21 @@ def test_unreachable_tunnel_and_back(waiting: stand.Proxy, edge: Edge) -> None:
     assert status(waiting) == {"up": True}
 
 
+def test_an_answer_ends_the_outage(waiting: stand.Proxy, edge: Edge) -> None:
+    """Found by a visitor who did not wait; the next outage begins with its own first ten minutes."""
+    with edge.faulty(ECHO, "ERR_NGROK_727"):
+        page(waiting)
+        assert status(waiting)["next"] > 50_000
+    assert page(waiting) == 200
+    edge.reset()
+    assert status(waiting) == {"up": True}
+    assert edge.requests() == []
+    time.sleep(3.1)
+    with edge.stopped(ECHO):
+        page(waiting)
+        assert status(waiting)["next"] <= 3000
+
+
 def test_other_methods_and_bodies_do_no_harm(waiting: stand.Proxy, edge: Edge) -> None:
     edge.reset()
     for method in ("POST", "PUT", "DELETE", "HEAD"):

@@ -125,6 +125,10 @@ function known(code) {
 function headers(r) {
     const code = r.headersOut['ngrok-error-code'];
     if (code === undefined) {
+        // Only an answer of the tunnel itself; the cache has some all the time.
+        if (ngx.shared.vaettir.has('outage') && !/HIT|STALE|UPDATING/.test(r.variables.upstream_cache_status)) {
+            outageIsOver();
+        }
         return;
     }
     const state = stateOf(code);
@@ -187,9 +191,8 @@ function interval(state, age) {
 
 function readOutage(now) {
     const outage = JSON.parse(ngx.shared.vaettir.get('outage') || 'null');
-    // Nobody has met it for longer than anybody waits: it is another one.
-    const over = outage && now - outage.last > interval(outage.state, outage.last - outage.since) + 2 * MINUTE;
-    return over ? null : outage;
+    // Nobody has met it for longer than anybody waits: if there is one, it is another.
+    return outage && now - outage.last > HOUR ? null : outage;
 }
 
 function noteOutage(state) {
@@ -199,6 +202,12 @@ function noteOutage(state) {
     outage.state = state;
     ngx.shared.vaettir.set('outage', JSON.stringify(outage));
     return outage;
+}
+
+function outageIsOver() {
+    ngx.shared.vaettir.delete('outage');
+    // The next one is asked about soon, whatever the pace of this one was.
+    ngx.shared.vaettir.set('turn', '1', 3 * SECOND);
 }
 
 function sayStatus(r, status) {
@@ -222,8 +231,7 @@ async function status(r) {
         const reply = await r.subrequest('/__vaettir/probe', { method: 'HEAD' });
         const code = reply.headersOut['ngrok-error-code'];
         if (code === undefined && reply.status !== 502 && reply.status !== 504) {
-            shared.delete('outage');
-            shared.set('turn', '1', 3 * SECOND);
+            outageIsOver();
             sayStatus(r, { up: true });
             return;
         }

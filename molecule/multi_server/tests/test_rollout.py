@@ -15,6 +15,8 @@ from tests.rig.visitor import Visitor
 
 ONE, TWO, THREE = SERVERS = [f"vaettir-multi-{letter}" for letter in "abc"]
 ORIGIN = "https://second.vaettir.example"
+# Two at once and then the third: a batch of one stops the rollout by itself, whatever the playbook says.
+PAIR = {"vaettir_serial": [2, 1]}
 # A change to every agent's conf, never the same twice, so that each test has something to roll out.
 SECONDS = itertools.count(3601)
 
@@ -102,7 +104,7 @@ def test_one_after_the_other_the_canary_first(change):
 
 def test_a_server_whose_verification_fails_stops_the_rollout(change, what_changes, servers):
     """The app refuses the Origin that the second server sends it."""
-    settings = {**change, "agent_proxy_origin_mode": only(TWO, "preserve", "rewrite")}
+    settings = {**change, **PAIR, "agent_proxy_origin_mode": only(TWO, "preserve", "rewrite")}
     run = deploy(**settings)
     assert run.status != 0
     assert any(TWO in message and "Origin" in message for message in run.messages), run.messages
@@ -151,7 +153,7 @@ def test_a_server_that_is_away_from_the_start(change, what_changes):
 
 def test_a_server_that_goes_away_in_the_rollout(change, what_changes):
     with mended(TWO):
-        run = deploy(**change, when=("Write the agent's files", lambda: cut(TWO)))
+        run = deploy(**change, **PAIR, when=("Write the agent's files", lambda: cut(TWO)))
     assert run.status != 0
     assert in_force(ONE, change)
     assert what_changes(THREE) == []

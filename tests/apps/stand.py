@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.rig import ca, images, servers
 from tests.rig.edge_client import Edge
@@ -79,7 +80,7 @@ class World:
 def deploy(*options: str) -> str:
     """The user's command over this inventory; its words in one line."""
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
-    command = [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, "deploy-agent.yml", *options]
+    command: list[str | Path] = [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, "deploy-agent.yml", *options]
     return " ".join(run(command, cwd=ROOT, env=environment, timeout=600).stdout.split())
 
 
@@ -94,7 +95,7 @@ def up() -> World:
     edge = Edge(outside["control"])
     for agent, port in PORTS.items():
         edge.put(tunnel(agent), f"http://{laptop['ip']}:{port}")
-    deployed = deploy() if not os.environ.get("SKIP_DEPLOY") else ""
+    deployed = deploy()
     with socket.create_connection((server["ip"], PORT)) as connection:
         return World(server["ip"], connection.getsockname()[0], edge, Visitor(server["ip"]), deployed)
 
@@ -121,7 +122,7 @@ class StreamlitPage:
         for path in ("/", "/_stcore/health"):
             async with self.http.get(self.url + path) as reply:
                 assert reply.status == 200, reply.status
-        cookies = self.http.cookie_jar.filter_cookies(aiohttp.client.URL(self.url))
+        cookies = self.http.cookie_jar.filter_cookies(URL(self.url))
         self.xsrf = cookies["_streamlit_xsrf"].value
         self.socket = await self.http.ws_connect(
             self.url.replace("https", "wss") + STREAM, origin=self.url, protocols=["streamlit"], max_msg_size=0
@@ -139,7 +140,7 @@ class StreamlitPage:
     async def upload(self, session: str, body: Any, *, token: bool = True) -> int:
         """Sends a file as the page does."""
         form = aiohttp.MultipartWriter("form-data")
-        part = form.append(body, {"Content-Type": "application/octet-stream"})  # type: ignore[arg-type]
+        part = form.append(body, {"Content-Type": "application/octet-stream"})
         part.set_content_disposition("form-data", name="file", filename="sardines.bin")
         headers = {"Origin": self.url, **({"X-Xsrftoken": self.xsrf} if token else {})}
         url = f"{self.url}/_stcore/upload_file/{session}/{secrets.token_hex(8)}"
@@ -166,5 +167,3 @@ def slowly(size: int, seconds: float, pieces: int = 30) -> AsyncIterator[bytes]:
             await asyncio.sleep(seconds / pieces)
 
     return body()
-
-

@@ -7,16 +7,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, FilePayload, Page, expect, sync_playwright
 
 from tests.browser.conftest import FLAGS, Notes
 from tests.rig import ca, machine
 from tests.rig.shell import run
 
-from .stand import DOMAIN, World, public, tunnel
+from .stand import DOMAIN, STREAMLIT, World, public, tunnel
 
 TUNNEL_REQUESTS = 8  # of a first page through a warm cache
 
@@ -40,69 +40,79 @@ def browser(world: World, tmp_path_factory) -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A new visitor: no cookies, no cache."""
-    made = browser.new_context(locale="en-GB", reduced_motion="reduce")
-    made.set_default_timeout(15_000)
-    yield made
-    made.close()
+def visit(browser: Browser, steps: Callable[[Page], None]) -> None:
+    """A new visitor, without cookies or cache, and nothing that our hops would have to answer for.
 
-
-@pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
+    Chromium drops its connections when an interface of the machine changes, as with every container that starts or
+    ends meanwhile: then another visitor tries again.
+    """
+    for attempt in range(5):
+        context = browser.new_context(locale="en-GB", reduced_motion="reduce")
+        context.set_default_timeout(15_000)
+        notes = Notes()
+        try:
+            page = context.new_page()
+            notes.watch(page)
+            steps(page)
+            clean(notes)
+        except (AssertionError, Error) as error:
+            disturbed = "ERR_NETWORK_CHANGED" in f"{notes.failed} {notes.console} {error}"
+            if not disturbed or attempt == 4:
+                raise
+        else:
+            return
+        finally:
+            context.close()
 
 
 def clean(notes: Notes) -> None:
-    """Nothing that has to do with our hops was complained of; a Gradio page asks for fonts and the like elsewhere."""
-    ours = [line for line in notes.failed if f".{DOMAIN}" in line and "manifest" not in line]
-    assert ours == []
+    """A stream that the page itself closes counts as aborted; Gradio asks for fonts and the like elsewhere."""
+    ours = [line for line in notes.failed if f".{DOMAIN}" in line and "ERR_ABORTED" not in line]
+    assert [line for line in ours if "manifest" not in line] == []
     assert [line for line in notes.console if re.search("websocket|mixed content|cors", line, re.IGNORECASE)] == []
+    assert set(notes.sockets) <= {101, 200}  # 200: over HTTP/2 (RFC 8441)
 
 
-@pytest.mark.parametrize("agent", ["ocapistaine", "legacy", "login"])
-def test_streamlit(page: Page, agent):
-    notes = Notes()
-    notes.watch(page)
-    page.goto(public(agent))
-    expect(page.get_by_text("7 sardines fill 2 tins")).to_be_visible(timeout=15_000)
-    slider = page.get_by_role("slider")
-    slider.focus()
-    for _ in range(6):
-        slider.press("ArrowRight")
-    expect(page.get_by_text("13 sardines fill 3 tins")).to_be_visible()
-    content = {"name": "sardines.bin", "mimeType": "application/octet-stream", "buffer": os.urandom(3_000_000)}
-    page.locator("input[type=file]").set_input_files(files=[content])
-    expect(page.get_by_text("sardines.bin: 3000000 bytes arrived.")).to_be_visible()
-    assert set(notes.sockets) <= {101, 200}
-    assert notes.sockets
-    clean(notes)
+@pytest.mark.parametrize("agent", STREAMLIT)
+def test_streamlit(browser: Browser, agent):
+    def steps(page: Page) -> None:
+        page.goto(public(agent))
+        expect(page.get_by_text("7 sardines fill 2 tins")).to_be_visible(timeout=15_000)
+        slider = page.get_by_role("slider")
+        slider.focus()
+        for _ in range(6):
+            slider.press("ArrowRight")
+        expect(page.get_by_text("13 sardines fill 3 tins")).to_be_visible()
+        content = FilePayload(name="sardines.bin", mimeType="application/octet-stream", buffer=os.urandom(3_000_000))
+        page.locator("input[type=file]").set_input_files(files=content)
+        expect(page.get_by_text("sardines.bin: 3000000 bytes arrived.")).to_be_visible()
+
+    visit(browser, steps)
 
 
-def test_gradio(page: Page):
-    notes = Notes()
-    notes.watch(page)
-    page.goto(public("gradio"))
-    page.get_by_role("button", name="Tins").click()
-    expect(page.get_by_label("Answer")).to_have_value("7 sardines fill 2 tins")
-    page.get_by_role("button", name="Count").click()
-    expect(page.get_by_label("Answer")).to_have_value("sardine 6")
-    clean(notes)
+def test_gradio(browser: Browser):
+    def steps(page: Page) -> None:
+        page.goto(public("gradio"))
+        page.get_by_role("button", name="Tins").click()
+        expect(page.get_by_label("Answer")).to_have_value("7 sardines fill 2 tins")
+        page.get_by_role("button", name="Count").click()
+        expect(page.get_by_label("Answer")).to_have_value("sardine 6")
+
+    visit(browser, steps)
 
 
 def test_the_next_visitors_first_page_costs_the_tunnel_little(world: World, browser: Browser):
     """The first one filled the cache; hashed assets are then the proxy's."""
     counts = []
-    for _ in range(2):
-        visitor = browser.new_context()
-        page = visitor.new_page()
+
+    def steps(page: Page) -> None:
         world.edge.reset()
         page.goto(public("ocapistaine"))
         expect(page.get_by_text("7 sardines fill 2 tins")).to_be_visible(timeout=15_000)
         page.wait_for_load_state("networkidle")
         counts.append(world.edge.counters()["by_host"][tunnel("ocapistaine")]["requests"])
-        asked = [request.path for request in world.edge.requests()]
-        visitor.close()
+
+    for _ in range(2):
+        visit(browser, steps)
     print(f"tunnel requests of a page, one after the other: {counts}")
-    assert counts[-1] <= TUNNEL_REQUESTS, asked
+    assert counts[-1] <= TUNNEL_REQUESTS, [request.path for request in world.edge.requests()]

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import re
 import secrets
 import time
 
-import aiohttp
 import pytest
 
 from tests.rig import ca
@@ -24,8 +24,12 @@ TUNNELS = ["ocapistaine", "legacy", "login", "gradio", "fastapi", "workflows"]
 FOREIGN = ["https://evil.example", public("nobody"), "https://fastapi.vaettir.example", "null"]
 FORGED = {
     **dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "X-Client-IP", "True-Client-IP"), "6.6.6.6"),
-    **{"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "6666"},
-    **{"X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "Forwarded": "for=6.6.6.6;host=evil.example"},
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "http",
+    "X-Forwarded-Port": "6666",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Forwarded-Server": "evil",
+    "Forwarded": "for=6.6.6.6;host=evil.example",
 }
 
 
@@ -57,7 +61,8 @@ def test_an_app_without_a_websocket_is_deployed_too(world: World):
     assert f"gradio on {SERVER}: answers at {public('gradio')}; profile gradio has no WebSocket" in world.deployed
 
 
-def test_traefik_does_not_end_slow_uploads(world: World):
+@pytest.mark.usefixtures("world")
+def test_traefik_does_not_end_slow_uploads():
     flags = run(["docker", "exec", SERVER, "docker", "inspect", "-f", "{{json .Args}}", "vaettir-traefik-1"]).stdout
     assert "--entrypoints.websecure.transport.respondingtimeouts.readtimeout=0" in json.loads(flags)
 
@@ -241,15 +246,14 @@ def test_more_than_the_profile_allows(world: World, seen, agent, size):
 @pytest.mark.parametrize(("agent", "path"), [("fastapi", "/sse"), ("plain", "/sse?interval=0.4")])
 def test_events_come_one_by_one(world: World, agent, path):
     async def listen(session):
-        begin, times = time.monotonic(), []
+        begin = time.monotonic()
         async with session.get(public(agent) + path, headers={"Accept": "text/event-stream"}) as reply:
             assert reply.content_type == "text/event-stream"
-            async for line in reply.content:
-                if line.startswith(b"data:"):
-                    times.append(time.monotonic() - begin)
+            lines = [(time.monotonic(), line) async for line in reply.content]
+        times = [at - begin for at, line in lines if line.startswith(b"data:")]
         assert len(times) == 5
         assert times[0] < 1, times
-        assert min(later - earlier for earlier, later in zip(times, times[1:], strict=False)) > 0.2, times
+        assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.2, times
 
     world.visit(listen)
 

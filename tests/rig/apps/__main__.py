@@ -40,9 +40,15 @@ async def until_open() -> None:
                 break
 
 
+# Gradio would like to talk to its makers.
+OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+
+
 async def main() -> int:
     processes = [
-        await asyncio.create_subprocess_exec(sys.executable, *words, env={**os.environ, "PYTHONPATH": libraries})
+        await asyncio.create_subprocess_exec(
+            sys.executable, *words, env={**os.environ, **OFFLINE, "PYTHONPATH": libraries}
+        )
         for words, libraries in PORTS.values()
     ]
     ends = [asyncio.ensure_future(process.wait()) for process in processes]

@@ -4,14 +4,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
-
-import gradio  # noqa: E402 - it reads the environment once
+import gradio
 
 
 def tins(fish: float) -> str:

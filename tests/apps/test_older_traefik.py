@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""The same agents behind an older Traefik; the server is put back afterwards."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig import images, servers
+from tests.rig.shell import run
+
+from .stand import SERVER, STREAMLIT, StreamlitPage, World, deploy, public
+
+
+@pytest.fixture(scope="module", autouse=True)
+def older(world: World) -> Iterator[None]:
+    servers.load([SERVER], [images.TRAEFIK_OLD])
+    deploy("-e", "agent=ocapistaine", "-e", f"stack_traefik_image={images.TRAEFIK_OLD}")
+    yield
+    deploy("-e", "agent=ocapistaine")
+    world.visitor.until(public("ocapistaine"), 200)
+
+
+def test_it_is_the_older_one():
+    told = run(["docker", "exec", SERVER, "docker", "exec", "vaettir-traefik-1", "traefik", "version"]).stdout
+    assert "3.3.2" in told
+
+
+@pytest.mark.parametrize("agent", STREAMLIT)
+def test_streamlit(world: World, agent):
+    async def talk(session):
+        page = StreamlitPage(session, agent)
+        await page.open()
+        assert await page.upload(await page.session(), secrets.token_bytes(5_000_000)) == 204
+
+    assert world.visitor.until(public(agent), 200).status == 200
+    world.visit(talk)
+
+
+def test_foreign_origins_are_refused(world: World):
+    world.edge.reset()
+    stream = public("ocapistaine") + "/_stcore/stream"
+    assert world.visitor.handshake(stream, origin="https://evil.example")[0] == 403
+    assert world.edge.requests() == []
+    assert world.visitor.handshake(stream, origin=public("ocapistaine"))[0] == 101

@@ -53,7 +53,7 @@ def example(agent: Mapping[str, Any]) -> dict[str, Any]:
     return {**agent, "name": "AGENT_NAME", "domain": domain, "domains": [domain]}
 
 
-def render(template: str, agent: Mapping[str, Any]) -> str:
+def render(template: str, agent: Mapping[str, Any], **more: Any) -> str:
     """One template, as Ansible renders it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -66,6 +66,7 @@ def render(template: str, agent: Mapping[str, Any]) -> str:
         __agent_name_regex=_names.AGENT_NAME_REGEX,
         __target_url_regex=_names.TARGET_URL_REGEX,
         __discord_regex=_names.DISCORD_REGEX,
+        **more,
     )
 
 

@@ -48,11 +48,11 @@ def test_nobody_waits_nobody_asks(waiting: stand.Proxy, edge: Edge) -> None:
 
 
 def test_many_wait_one_asks(waiting: stand.Proxy, edge: Edge) -> None:
-    """60 visitors ask for 10 s as often as they like; the tunnel hears one question per 3 s."""
+    """60 visitors ask for 7 s as often as they like; the tunnel hears one question per 3 s."""
     with edge.stopped(ECHO):
         assert page(waiting) == 503
         edge.reset()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 7
 
         def visitor(_: int) -> None:
             while time.monotonic() < end:
@@ -62,7 +62,7 @@ def test_many_wait_one_asks(waiting: stand.Proxy, edge: Edge) -> None:
         with ThreadPoolExecutor(60) as pool:
             list(pool.map(visitor, range(60)))
         asked = edge.requests()
-    assert 3 <= len(asked) <= 4
+    assert 2 <= len(asked) <= 3
     assert {(request.method, request.path) for request in asked} == {("HEAD", "/")}
     assert all(later.at - earlier.at > 2.9 for earlier, later in itertools.pairwise(asked))
     assert "cookie" not in asked[0].headers

@@ -18,7 +18,7 @@ const STATES = {
     quota: [725, 726, 727, 728, 729, 730, 731],
 };
 
-const RETRY_AFTER = { offline: 5, app: 5, limit: 60, quota: 3600, refused: 3600, maintenance: 60 };
+const RETRY_AFTER = { offline: 5, app: 5, limit: 60, quota: 3600, refused: 3600, maintenance: 60, stopped: 5 };
 
 function stateOf(code) {
     const number = Number(code.replace('ERR_NGROK_', ''));
@@ -66,7 +66,7 @@ function hashes(html, tag) {
 function htmlAnswer(r, state, code) {
     const language = preferred(r.headersIn['Accept-Language'], ['en', 'fr']);
     const html = pick(fs.readFileSync(PAGE, 'utf8'), state, language)
-        .replace(/@LANGUAGE@/g, language).replace(/@STATE@/g, state).replace(/@CODE@/g, code);
+        .replace(/@AGENT@/g, r.variables.agent_name).replace(/@LANGUAGE@/g, language).replace(/@STATE@/g, state).replace(/@CODE@/g, code);
     return {
         body: html,
         headers: {
@@ -81,7 +81,7 @@ function htmlAnswer(r, state, code) {
 }
 
 function jsonAnswer(r, state, code) {
-    const facts = { error: 'agent_unavailable', agent: vaettir.agent, state: state };
+    const facts = { error: 'agent_unavailable', agent: r.variables.agent_name, state: state };
     if (code) {
         facts.ngrok_error_code = code;
     }
@@ -93,7 +93,7 @@ function jsonAnswer(r, state, code) {
 }
 
 function textAnswer(r, state) {
-    return { body: `${vaettir.agent}: ${state}\n`, headers: { 'Content-Type': 'text/plain' } };
+    return { body: `${r.variables.agent_name}: ${state}\n`, headers: { 'Content-Type': 'text/plain' } };
 }
 
 function answer(r, state, code) {
@@ -175,6 +175,11 @@ function maintenance(r) {
     send(r, 'maintenance');
 }
 
+// The page container, for an agent whose own container does not run.
+function stopped(r) {
+    send(r, 'stopped');
+}
+
 // --- The way back: the page of a waiting visitor asks, one probe answers all of them --------------------------------
 
 // How long between two probes, by the age of the outage. A forgotten tab: 382 requests on its first day, 96 a day later.
@@ -245,4 +250,9 @@ function maintenanceStatus(r) {
     sayStatus(r, { up: false, state: 'maintenance', next: 10 * SECOND });
 }
 
-export default { body, headers, maintenance, maintenanceStatus, status, unreachable };
+// Traefik asks the agent's own container again as soon as it runs.
+function stoppedStatus(r) {
+    sayStatus(r, { up: false, state: 'stopped', next: 3 * SECOND });
+}
+
+export default { body, headers, maintenance, maintenanceStatus, status, stopped, stoppedStatus, unreachable };

@@ -84,7 +84,13 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
         trace.touch()
-        words = [VENV / "bin" / "ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], playbook, *options]
+        words: list[str | Path] = [
+            VENV / "bin" / "ansible-playbook",
+            "-i",
+            os.environ["MOLECULE_INVENTORY_FILE"],
+            playbook,
+            *options,
+        ]
         if extra:
             words += ["-e", json.dumps(extra)]
         with Path(folder, "output").open("w+", encoding="utf-8") as output:

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What may be wrong with a server: refused before anything on it changes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.rig import images, playbook, snapshot
+from tests.rig.shell import wait_for
+
+from . import stand
+
+PLUGIN = "/usr/libexec/docker/cli-plugins/docker-compose"
+OLD_PLUGIN = """#!/bin/sh
+[ "$1" = docker-cli-plugin-metadata ] || { echo 2.19.0; exit; }
+echo '{"SchemaVersion": "0.1.0", "Vendor": "x", "Version": "v2.19.0"}'
+"""
+
+
+@contextlib.contextmanager
+def around(spoil: str, mend: str) -> Iterator[None]:
+    stand.shell(spoil)
+    try:
+        yield
+    finally:
+        stand.shell(mend)
+
+
+def docker_down() -> AbstractContextManager[None]:
+    return around("systemctl stop docker.socket docker", "systemctl start docker")
+
+
+def user_outside() -> AbstractContextManager[None]:
+    return around("gpasswd -d deploy docker >&2", "gpasswd -a deploy docker >&2")
+
+
+def hidden(path: str) -> AbstractContextManager[None]:
+    return around(f"mv {path} {path}.hidden", f"mv {path}.hidden {path}")
+
+
+def old_plugin() -> AbstractContextManager[None]:
+    folder = "/home/deploy/.docker"
+    spoil = f"mkdir -p {folder}/cli-plugins; cat > {folder}/cli-plugins/docker-compose <<'X'\n{OLD_PLUGIN}X\n"
+    return around(f"{spoil}chmod -R a+rx {folder}; chown -R deploy: {folder}", f"rm -r {folder}")
+
+
+@contextlib.contextmanager
+def bookworm() -> Iterator[None]:
+    """A Debian 12 without Docker, as far as a look at it tells."""
+    with hidden("/usr/bin/docker"), hidden("/usr/lib/os-release"):
+        stand.shell("printf 'ID=debian\nVERSION_ID=\"12\"\n' > /usr/lib/os-release")
+        yield
+
+
+@contextlib.contextmanager
+def listener(port: int, address: str, user: str) -> Iterator[None]:
+    script = f"exec python3 -m http.server --bind {address} {port} >/dev/null 2>&1"
+    stand.shell(f"systemd-run -q --unit listener -p User={user} bash -c '{script}'")
+    try:
+        wait_for("the listener", lambda: str(port) in stand.shell(f"ss -Hltn 'sport = :{port}'"), 10)
+        yield
+    finally:
+        stand.shell("systemctl stop listener")
+
+
+def container(port: int) -> AbstractContextManager[None]:
+    start = f"docker run -d --name squatter -p {port}:80 --entrypoint sleep {images.NGINX} 600"
+    return around(start, "docker rm -f squatter")
+
+
+def owners_file(name: str) -> AbstractContextManager[None]:
+    script = f"mkdir -p {stand.FOLDER}; echo 'services: {{}}' > {stand.FOLDER}/{name}; chown -R deploy: {stand.FOLDER}"
+    return around(script, f"rm -r {stand.FOLDER}")
+
+
+@dataclass(frozen=True)
+class Case:
+    id: str
+    spoiled: Callable[[], AbstractContextManager[None]]
+    parts: tuple[str, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+INSTALL = {"stack_install_docker": True}
+CASES = [
+    Case("daemon-down", docker_down, ("Docker's daemon on", "does not answer", "systemctl start docker")),
+    Case("daemon-down-install", docker_down, ("does not answer", "systemctl start docker"), INSTALL),
+    Case("user-not-let-in", user_outside, ("does not answer user deploy", "usermod -aG docker deploy")),
+    Case("docker-missing", lambda: hidden("/usr/bin/docker"), ("is not installed", "set stack_install_docker to true")),
+    Case("docker-missing-bookworm", bookworm, ("stack_install_docker", "'debian 12'", "docs.docker.com"), INSTALL),
+    Case("compose-missing", lambda: hidden(PLUGIN), ("Docker Compose on", "is missing", "docker-compose-plugin")),
+    Case("compose-old", old_plugin, ("Docker Compose on", "is 2.19.0", "2.20 or later")),
+    Case("port-80", lambda: listener(80, "0.0.0.0", "root"), ("stack_http_port 80 is taken",), {"stack_http_port": 80}),
+    Case(
+        "port-443-local",
+        lambda: listener(443, "127.0.0.1", "root"),
+        ("stack_https_port 443 is taken",),
+        {"stack_https_port": 443},
+    ),
+    Case("port-ipv6", lambda: listener(8443, "::", "root"), ("stack_https_port 8443 is taken",)),
+    Case(
+        "port-of-own-program",
+        lambda: listener(8080, "0.0.0.0", "deploy"),
+        ("stack_http_port 8080 is taken by python3",),
+    ),
+    Case(
+        "port-of-container",
+        lambda: container(443),
+        ("stack_https_port 443 is taken by container squatter",),
+        {"stack_https_port": 443},
+    ),
+    *(
+        Case(
+            f"owners-{name}",
+            lambda name=name: owners_file(name),
+            (name, "never overwritten", "docker-compose.override.yml"),
+        )
+        for name in ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_refused_before_anything_changes(case: Case, server: str) -> None:
+    with case.spoiled():
+        before = snapshot.take(server)
+        done = playbook.run(stand.DEPLOY, extra={"agent": "ocapistaine", **case.extra})
+        assert stand.difference(before) == []
+    stand.refused(done, server, *case.parts)

@@ -137,6 +137,11 @@ class StreamlitPage:
             came += await self.socket.receive_bytes(timeout=SECONDS)
         return came
 
+    async def listen(self) -> None:
+        """Answers Streamlit's pings, as a browser does all the time."""
+        async for _ in self.socket:
+            pass
+
     async def upload(self, session: str, body: Any, *, token: bool = True) -> int:
         """Sends a file as the page does."""
         form = aiohttp.MultipartWriter("form-data")

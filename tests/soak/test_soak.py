@@ -54,7 +54,9 @@ async def slow_file(session: aiohttp.ClientSession, agent: str) -> str:
     page = StreamlitPage(session, agent)
     await page.open()
     name, begin = await page.session(), time.monotonic()
+    listening = asyncio.create_task(page.listen())
     assert await page.upload(name, slowly(9 * 10**6, SLOW)) == 204, agent
+    listening.cancel()
     return f"{agent}: a file of {time.monotonic() - begin:.0f} s is taken"
 
 

@@ -93,4 +93,13 @@ async def ws(websocket: WebSocket) -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="0.0.0.0", port=8000, proxy_headers=True, forwarded_allow_ips="*", log_level="warning")
+    # No pings: they would keep the hops of a silent WebSocket awake, which is what is tried here.
+    uvicorn.run(
+        app,
+        host="0.0.0.0",
+        port=8000,
+        proxy_headers=True,
+        forwarded_allow_ips="*",
+        ws_ping_interval=None,
+        log_level="warning",
+    )

@@ -70,12 +70,11 @@ def test_patience(world: World) -> None:
         return [await alone(large_file, agent) for agent in STREAMLIT]
 
     async def main() -> list[str]:
-        plain = [
-            alone(job, agent) for job in (silent_socket, slow_upload) for agent in ("fastapi", "workflows", "plain")
-        ]
-        files = [alone(slow_file, agent) for agent in STREAMLIT]
-        large, *said = await asyncio.gather(large_ones(), *plain, *files)
-        return [*large, *said]
+        open_ones = ("fastapi", "workflows", "plain")
+        jobs = [alone(job, agent) for job in (silent_socket, slow_upload) for agent in open_ones]
+        jobs += [alone(slow_file, agent) for agent in STREAMLIT]
+        large, small = await asyncio.gather(large_ones(), asyncio.gather(*jobs))
+        return large + small
 
     world.edge.idle(86_400)
     try:

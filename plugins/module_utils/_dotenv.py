@@ -20,7 +20,7 @@ def _closed(value: str) -> bool:
 
 def statements(text: str) -> list[tuple[str | None, str]]:
     """Split into (key or None, raw text) pairs; their raw texts joined are the input. Quoted values may span lines."""
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # not splitlines: compose ends a line at a newline only
     result: list[tuple[str | None, str]] = []
     index = 0
     while index < len(lines):

@@ -231,12 +231,13 @@ class FileSet:
             _files.write_atomic(path, content, mode)
 
     def remove(self, relative: str) -> None:
-        before = _files.read_bytes(os.path.join(self.root, relative))
+        path = os.path.join(self.root, relative)
+        before = _files.read_bytes(path)
         if before is None or not self.manifest.owns(relative):
             return
-        self.note(relative, before, b"", False)
+        self.note(relative, before, b"", secret=os.stat(path).st_mode & 0o077 == 0)  # nobody else may read it
         if not self.module.check_mode:
-            os.unlink(os.path.join(self.root, relative))
+            os.unlink(path)
             self.manifest.forget(relative)
 
     def note(self, relative: str, before: bytes | None, after: bytes, secret: bool) -> None:

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Files in another's folder: atomic, recorded, and nothing of the owner's is lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _files
+from ansible_collections.locki.vaettir.plugins.modules import file_set
+
+from .module_run import run_module
+
+LISTING = {"path": "agents.yml", "glob": "agents/*.yml", "header": "include:\n", "entry": "  - %s\n", "empty": "  []\n"}
+
+
+class Folder:
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.capsys = root, capsys
+
+    def set(self, check: bool = False, **arguments: Any) -> Any:
+        return run_module(file_set, self.capsys, check, root=str(self.root), **arguments)
+
+    def put(self, text: str, path: str = "a.txt", check: bool = False, **more: Any) -> Any:
+        options = {key: more.pop(key) for key in ("mode", "secret") if key in more}
+        return self.set(check, files=[{"path": path, "content": text, **options}], **more)
+
+    def text(self, path: str = "a.txt") -> str:
+        return (self.root / path).read_text(encoding="utf-8")
+
+    def visible(self) -> list[str]:
+        names = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        return sorted(str(name) for name in names if name.parts[0] != _files.STATE_DIR)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Folder:
+    return Folder(tmp_path / "root", capsys)
+
+
+def test_written_once(folder: Folder) -> None:
+    first = folder.put("one\n", "deep/er/a.txt", mode="0640")
+    assert first["changed"]
+    assert first["digests"] == {"deep/er/a.txt": _files.digest(b"one\n")}
+    assert folder.text("deep/er/a.txt") == "one\n"
+    assert (folder.root / "deep/er/a.txt").stat().st_mode & 0o777 == 0o640
+    second = folder.put("one\n", "deep/er/a.txt", mode="0640")
+    assert (second["changed"], second["paths"], second["diff"]) == (False, [], [])
+
+
+def test_our_own_older_text_needs_no_backup(folder: Folder) -> None:
+    folder.put("one\n")
+    assert folder.put("two\n")["backups"] == []
+    assert folder.visible() == ["a.txt"]
+
+
+def test_edit_by_hand_is_kept_beside(folder: Folder) -> None:
+    folder.put("one\n")
+    (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
+    done = folder.put("two\n")
+    assert folder.text() == "two\n"
+    assert [folder.text(name) for name in done["backups"]] == ["mine\n"]
+    assert done["backups"][0].endswith("~")
+
+
+def test_owners_file_is_kept_beside(folder: Folder) -> None:
+    folder.root.mkdir()
+    (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
+    done = folder.put("ours\n")
+    assert [folder.text(name) for name in done["backups"]] == ["mine\n"]
+
+
+def test_tracked_file_is_left_alone(folder: Folder) -> None:
+    folder.root.mkdir()
+    (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
+    done = folder.put("ours\n", keep=["a.txt"])
+    assert (done["changed"], done["kept"], folder.text()) == (False, ["a.txt"], "mine\n")
+    assert done["digests"] == {"a.txt": _files.digest(b"mine\n")}
+
+
+def test_keep_holds_for_the_owners_files_only(folder: Folder) -> None:
+    folder.put("one\n", keep=["a.txt"])
+    assert folder.put("two\n", keep=["a.txt"])["changed"]
+    assert folder.text() == "two\n"
+
+
+def test_only_ours_is_removed(folder: Folder) -> None:
+    folder.put("ours\n")
+    (folder.root / "b.txt").write_text("mine\n", encoding="ascii")
+    done = folder.set(absent=["a.txt", "b.txt", "nowhere.txt"])
+    assert done["paths"] == ["a.txt"]
+    assert folder.visible() == ["b.txt"]
+    assert folder.set(absent=["a.txt"])["changed"] is False
+
+
+def test_mode_is_mended(folder: Folder) -> None:
+    folder.put("one\n", mode="0600")
+    (folder.root / "a.txt").chmod(0o666)
+    assert folder.put("one\n", mode="0600")["changed"]
+    assert (folder.root / "a.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_folders(folder: Folder) -> None:
+    wanted = [{"path": "secret", "mode": "0700"}, {"path": "plain"}]
+    assert folder.set(directories=wanted)["paths"] == ["secret/", "plain/"]
+    assert (folder.root / "secret").stat().st_mode & 0o777 == 0o700
+    assert folder.set(directories=wanted)["changed"] is False
+    (folder.root / "secret").chmod(0o755)
+    assert folder.set(directories=wanted)["paths"] == ["secret/"]
+
+
+def test_secret_stays_out_of_the_diff(folder: Folder) -> None:
+    folder.put("old-s3cret\n", secret=True)
+    done = folder.put("new-s3cret\n", secret=True)
+    assert done["changed"]
+    assert "s3cret" not in str(done["diff"])
+    assert "one" in str(folder.put("one\n", "b.txt")["diff"])
+
+
+def test_secret_stays_out_of_the_diff_when_removed(folder: Folder) -> None:
+    folder.put("old-s3cret\n", secret=True, mode="0600")
+    assert "s3cret" not in str(folder.set(absent=["a.txt"])["diff"])
+
+
+def test_check_mode_touches_nothing(folder: Folder) -> None:
+    assert folder.put("one\n", check=True, directories=[{"path": "d"}], listings=[LISTING])["paths"]
+    assert not folder.root.exists()
+    folder.put("one\n")
+    (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.root.rglob("*")}
+    planned = folder.put("two\n", check=True, absent=["a.txt"])
+    assert planned["backups"]
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.root.rglob("*")} == before
+
+
+def test_listing_names_what_is_there(folder: Folder) -> None:
+    def listing(*agents: str, absent: tuple[str, ...] = (), check: bool = False) -> Any:
+        files = [{"path": f"agents/{name}.yml", "content": f"{name}\n"} for name in agents]
+        return folder.set(check, files=files, listings=[LISTING], absent=[f"agents/{name}.yml" for name in absent])
+
+    listing()
+    assert folder.text("agents.yml") == "include:\n  []\n"
+    planned = listing("one", check=True)
+    assert "agents/one.yml" in str(planned["diff"][-1]["after"])
+    listing("one")
+    listing("two")
+    assert folder.text("agents.yml") == "include:\n  - agents/one.yml\n  - agents/two.yml\n"
+    listing(absent=("one",))
+    assert folder.text("agents.yml") == "include:\n  - agents/two.yml\n"
+    assert not (folder.root / "agents/one.yml").exists()
+
+
+def test_listing_never_names_a_missing_file(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compose include of a missing file breaks every agent: the list loses the name before the file goes."""
+    folder.set(files=[{"path": "agents/one.yml", "content": "x\n"}], listings=[LISTING])
+    removed: list[str] = []
+
+    def unlink(path: str) -> None:
+        assert "one.yml" not in folder.text("agents.yml")
+        removed.append(path)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    folder.set(listings=[LISTING], absent=["agents/one.yml"])
+    assert removed
+
+
+def test_failed_write_leaves_the_old_file_and_no_rest(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.put("one\n")
+    replace = os.replace
+
+    def full(source: str, target: str) -> None:
+        if target.endswith("a.txt"):
+            raise OSError(28, "No space left on device", target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    done = folder.put("two\n")
+    assert done["failed"]
+    assert "No space left" in done["msg"]
+    assert folder.text() == "one\n"
+    assert folder.visible() == ["a.txt"]
+    monkeypatch.undo()
+    # The record holds both texts: after a death between record and file, neither counts as the owner's.
+    assert folder.put("three\n")["backups"] == []
+
+
+def test_killed_between_record_and_file(folder: Folder) -> None:
+    folder.put("one\n")
+    _files.Manifest(str(folder.root)).add("a.txt", b"two\n")
+    done = folder.put("two\n")
+    assert (done["changed"], done["backups"]) == (True, [])
+    _files.Manifest(str(folder.root)).add("b.txt", b"new\n")  # and nothing of it on the disk
+    assert folder.put("new\n", "b.txt")["changed"]
+
+
+def test_record_is_the_owners_alone(folder: Folder) -> None:
+    folder.put("one\n")
+    assert (folder.root / _files.STATE_DIR).stat().st_mode & 0o777 == 0o700
+    assert (folder.root / _files.STATE_DIR / "manifest.json").stat().st_mode & 0o777 == 0o600

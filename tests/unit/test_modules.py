@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Pure functions of the modules, on texts as real programs write them."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.modules import agent_info, stack_info, websocket_curl
+
+
+def test_os_release() -> None:
+    debian = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\nHOME_URL="https://x/"\n'
+    ubuntu = 'NAME="Ubuntu"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
+    assert stack_info.parse_os_release(debian) == {"id": "debian", "version": "13"}
+    assert stack_info.parse_os_release(ubuntu) == {"id": "ubuntu", "version": "24.04"}
+    assert stack_info.parse_os_release("") == {"id": "", "version": ""}
+
+
+def test_listeners() -> None:
+    text = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1001 1 0 100\n"
+        "   1: 0100007F:01BB 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 1002 1 0 100\n"
+        "   2: 0100007F:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1003 1 0 100\n"
+        "short line\n"
+    )
+    assert stack_info.parse_listeners(text) == {80: "1001", 8443: "1003"}
+    six = "  sl\n 0: 00000000000000000000000000000000:01BB 0:0 0A 0:0 0:0 0 0 0 7\n"
+    assert stack_info.parse_listeners(six) == {443: "7"}
+    assert stack_info.parse_listeners("") == {}
+
+
+def test_sums() -> None:
+    one, two = "a" * 64, "b" * 64
+    text = f"{one}  /etc/vaettir/offline.js\n{two}  /a name with spaces\nsha256sum: /x: No such file or directory\n"
+    assert agent_info.parse_sums(text)["/etc/vaettir/offline.js"] == one
+    assert agent_info.parse_sums(text)["/a name with spaces"] == two
+    assert agent_info.parse_sums("") == {}
+
+
+@pytest.mark.parametrize(
+    ("layers", "below", "built"),
+    [
+        (["1", "2", "3"], ["1", "2"], True),
+        (["1", "3"], ["1", "2"], False),
+        (["1"], ["1", "2"], False),
+        (["1"], ["1"], True),
+    ],
+)
+def test_built_on(layers: list[str], below: list[str], built: bool) -> None:
+    assert agent_info.built_on({"RootFS": {"Layers": layers}}, {"RootFS": {"Layers": below}}) is built
+
+
+def test_accept_is_the_one_of_the_standard() -> None:
+    assert websocket_curl.accept_for("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, 1.3
+
+
+def test_head() -> None:
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept:  x=\r\nX: a:b\r\n"
+    assert websocket_curl.parse_head(head) == (101, {"upgrade": "websocket", "sec-websocket-accept": "x=", "x": "a:b"})
+    assert websocket_curl.parse_head(b"HTTP/1.1 404\n")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1\r\n", b"HTTP/1.1 abc x\r\n", b"HTTP/1.1 \xb2 x\r\n", b"\xff\xfe"]
+)
+def test_no_head(head: bytes) -> None:
+    assert websocket_curl.parse_head(head) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "accepted", "state", "curl_exit", "word"),
+    [
+        (101, True, "", 0, "ok"),
+        (101, False, "", 0, "bad_accept"),
+        (503, False, "offline", 0, "offline"),
+        (403, False, "", 0, "refused_origin"),
+        (404, False, "", 0, "no_route"),
+        (200, False, "", 0, "not_a_websocket"),
+        (502, False, "", 0, "proxy_error"),
+        (0, False, "", 6, "dns"),
+        (0, False, "", 7, "refused"),
+        (0, False, "", 28, "timeout"),
+        (0, False, "", 60, "tls_untrusted"),
+        (0, False, "", 52, "no_answer"),
+    ],
+)
+def test_reason(status: int, accepted: bool, state: str, curl_exit: int, word: str) -> None:
+    assert websocket_curl.reason(status, accepted, state, curl_exit) == word
+
+
+def test_command_names_the_address_and_every_header() -> None:
+    params = {
+        "url": "https://a.example:8443/x",
+        "address": "127.0.0.1",
+        "origin": "https://a.example:8443",
+        "ca_path": "/ca",
+        "verify": True,
+        "timeout": 5,
+    }
+    words = websocket_curl.command(params, "key")
+    assert words[words.index("--resolve") + 1] == "a.example:8443:127.0.0.1"
+    assert "Origin: https://a.example:8443" in words
+    assert "Sec-WebSocket-Key: key" in words
+    assert "--insecure" not in words
+    assert words[-1] == params["url"]

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""The rules of names and URLs, and that no message shows a password."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _names
+from hypothesis import given
+from hypothesis import strategies as st
+
+GOOD_NAMES = ["a", "a1", "ocapistaine", "my-agent", "a" * 31]
+BAD_NAMES = ["", "A", "1a", "-a", "a-", "a" * 32, "a_b", "a b", "a\n", "é", None, 7, ["a"], {"a": 1}, True]
+GOOD_TARGETS = ["https://a.example", "http://app:8501", "https://a_b.example", "https://10.0.0.1:65535", "http://x"]
+BAD_TARGETS = [
+    "",
+    None,
+    1,
+    [],
+    "a.example",
+    "ftp://a",
+    "https://",
+    "https://a b",
+    "https://a'b",
+    'https://a"b',
+    "https://a;b",
+    "https://a{",
+    "https://$a",
+    "https://u:p@a",
+    "https://a/",
+    "https://a?b",
+    "https://a#b",
+    "https://a:0",
+    "https://a:65536",
+    "https://a:123456",
+    "https://a:",
+    "https://a\n",
+    "https://-a",
+    "https://a.",
+    "https://ä.example",
+]
+GOOD_DOMAINS = ["a.example", "a-b.c.example", "xn--bcher-kva.example", "1.example"]
+BAD_DOMAINS = [
+    "a",
+    "A.example",
+    "a..b",
+    ".a.b",
+    "a.b.",
+    "a b.c",
+    "a_b.c",
+    "a.b:1",
+    "a.b\n",
+    f"{'a' * 64}.b",
+    "a." * 127 + "a",
+]
+GOOD_INVITES = ["https://discord.gg/Abc-1", "https://discord.com/invite/x", "https://discordapp.com/invite/x"]
+BAD_INVITES = [
+    "http://discord.gg/x",
+    "https://discord.gg/",
+    "https://discord.gg/a b",
+    "https://discord.gg.evil/x",
+    "https://discord.gg/x\n",
+    "https://discordxgg/x",
+    7,
+]
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_good_name(name: str) -> None:
+    assert _names.agent_name_error(name) is None
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, *sorted(_names.RESERVED_NAMES)])
+def test_bad_name(name: object) -> None:
+    sentence = _names.agent_name_error(name) or ""
+    assert _names.masked(name) in sentence
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize("url", GOOD_TARGETS)
+def test_good_target(url: str) -> None:
+    assert _names.target_url_error("it", url) is None
+
+
+@pytest.mark.parametrize("url", BAD_TARGETS)
+def test_bad_target(url: object) -> None:
+    assert re.fullmatch(r"it '.*' is not valid: use https://HOST .*\.", _names.target_url_error("it", url) or "")
+    assert _names.origin_error("it", url)
+
+
+@pytest.mark.parametrize("domain", GOOD_DOMAINS)
+def test_good_domain(domain: str) -> None:
+    assert _names.domain_error("it", domain) is None
+
+
+@pytest.mark.parametrize("domain", BAD_DOMAINS)
+def test_bad_domain(domain: str) -> None:
+    assert "is not valid" in (_names.domain_error("it", domain) or "")
+
+
+@pytest.mark.parametrize("domain", ["", None])
+def test_missing_domain(domain: object) -> None:
+    assert _names.domain_error("it", domain) == (
+        "it is missing: set vaettir_domain in the inventory, or the agent's own domain."
+    )
+
+
+@pytest.mark.parametrize("url", [*GOOD_INVITES, "", None])
+def test_good_invite(url: object) -> None:
+    assert _names.discord_error("it", url) is None
+
+
+@pytest.mark.parametrize("url", BAD_INVITES)
+def test_bad_invite(url: object) -> None:
+    assert "is not a Discord invite" in (_names.discord_error("it", url) or "")
+
+
+@pytest.mark.parametrize("port", [1, 443, "65535"])
+def test_good_port(port: object) -> None:
+    assert _names.port_error("it", port) is None
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, "", None, "https", 1.5, True, "1 "])
+def test_bad_port(port: object) -> None:
+    assert _names.port_error("it", port)
+
+
+# Not for the entry point's own sake: both must accept the same, or a deploy that preflight accepts dies at start.
+@pytest.mark.parametrize(
+    ("regex", "values"),
+    [
+        (_names.AGENT_NAME_REGEX, [*GOOD_NAMES, *BAD_NAMES]),
+        (_names.TARGET_URL_REGEX, [*GOOD_TARGETS, *BAD_TARGETS]),
+        (_names.DISCORD_REGEX, [*GOOD_INVITES, *BAD_INVITES]),
+    ],
+)
+def test_patterns_mean_the_same_to_grep(regex: str, values: list[object]) -> None:
+    assert "'" not in regex, "it stands between single quotes in the entry point"
+    for value in values:
+        if not isinstance(value, str) or "\n" in value:
+            continue
+        grep = subprocess.run(
+            ["grep", "-Eqx", "-e", regex], input=f"{value}\n", text=True, check=False, env={"LC_ALL": "C"}
+        )
+        assert (grep.returncode == 0) is _names.matches(regex, value), value
+
+
+@given(st.sampled_from(["https://", "http://", "ftp://", "", "x+y://"]), st.text(min_size=1), st.text())
+def test_no_message_shows_a_password(scheme: str, user: str, rest: str) -> None:
+    secret = "hunter2-very-secret"
+    for url in (f"{scheme}{user}:{secret}@{rest}", f"{scheme}{secret}@x", f"{scheme}u:{rest}{secret}/{user}@{rest}"):
+        assert secret not in _names.masked(url)
+        assert secret not in (_names.target_url_error("it", url) or "")
+        assert secret not in (_names.domain_error("it", url) or "")
+        assert secret not in (_names.discord_error("it", url) or "")
+
+
+@given(st.text())
+def test_shown_on_one_short_line(text: str) -> None:
+    shown = _names.masked(text)
+    assert shown.isascii()
+    assert shown.isprintable() or shown == ""
+    assert len(shown) <= 120
+
+
+def test_key_in_env() -> None:
+    assert _names.target_url_key("my-agent") == "MY_AGENT_TARGET_URL"
+
+
+@pytest.mark.parametrize("agents", [[], [{"name": "a"}], [{"name": "a", "profile": "n8n"}, {"name": "b"}]])
+def test_good_list_of_agents(agents: object) -> None:
+    assert _names.agents_error(agents) is None
+
+
+@pytest.mark.parametrize(
+    ("agents", "part"),
+    [
+        ("a", "vaettir_agents 'a' is not a list"),
+        ({"name": "a"}, "is not a list"),
+        (None, "'None' is not a list"),
+        (["a"], "entry 1 of vaettir_agents 'a' is not a dictionary"),
+        ([{"name": "a"}, {}], "entry 2 of vaettir_agents has no name"),
+        ([{"name": ["a"]}], "agent name '['a']' is not valid"),
+        ([{"name": "a"}, {"name": "b"}, {"name": "a"}], "agent 'a' stands twice"),
+        ([{"name": "traefik"}], "is reserved"),
+    ],
+)
+def test_bad_list_of_agents(agents: object, part: str) -> None:
+    assert part in (_names.agents_error(agents) or "")

@@ -40,7 +40,7 @@ browser: images ## Chromium in front of the deployed app
 	$(PYTHON) -m tests.rig machine --also chromium libnss3-tools && $(VENV) -m pytest tests/browser
 
 bench: images ## side by side with the recipe and the peers
-	$(VENV) -m bench
+	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q -r bench/requirements.txt && $(VENV) -m bench
 
 soak: images ## what takes longer than a test may
 	$(VENV) -m pytest tests/soak

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""One measurement each: what a contestant does with small assets, a large body, sockets, and a page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from tests.rig.shell import run
+
+from .bed import BODY, NETWORK, PAGE_HOST, TUNNEL, Bed, Contestant
+
+CONNECTIONS = 32
+SOCKETS = 200
+MESSAGES = 400  # per second, over all sockets
+WEIGHED = 500
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+Sample = dict[str, float]
+
+
+def assets(bed: Bed, contestant: Contestant, seconds: int) -> Sample:
+    """Small assets as fast as they come, over kept-alive connections; CPU of the proxy; what the tunnel saw of it."""
+    url = f"https://{TUNNEL}:443/" if contestant.direct else f"http://{contestant.address}:80/"
+    load = ["wrk", "-t1", f"-c{CONNECTIONS}", "-s", "/bench/assets.lua", f"-d{seconds}s", url]
+    cpu = 0.0 if contestant.direct else bed.inside("usage", root=contestant.pid)["cpu"]
+    handshakes, requests = bed.counters()
+    found = json.loads(bed.tools(*load).splitlines()[-1])
+    sample = {
+        "requests_per_second": found["requests"] / found["seconds"],
+        "p50_ms": found["p50_ms"],
+        "p99_ms": found["p99_ms"],
+        "errors": found["errors"],
+    }
+    if not contestant.direct:
+        after = bed.counters()
+        sample["handshakes_per_request"] = (after[0] - handshakes) / max(after[1] - requests, 1)
+        sample["cpu_us_per_request"] = (bed.inside("usage", root=contestant.pid)["cpu"] - cpu) / found["requests"] * 1e6
+    return sample
+
+
+def large(bed: Bed, contestant: Contestant) -> Sample:
+    """One body of 100 MB."""
+    url = f"https://{TUNNEL}" if contestant.direct else f"http://{contestant.address}"
+    asked = ["curl", "-sSk", "-o", "/dev/null", "-w", "%{size_download} %{time_total}", f"{url}/bench/large.bin"]
+    size, seconds = bed.tools(*asked).split()
+    if int(size) != BODY:
+        raise RuntimeError(f"{contestant.name}: {size} bytes of {BODY}")
+    return {"mb_per_second": BODY / 1e6 / float(seconds)}
+
+
+def sockets(bed: Bed, contestant: Contestant, seconds: float) -> Sample:
+    """Echo round trips with 200 sockets open."""
+    address = bed.edge_address if contestant.direct else contestant.address
+    return dict(
+        bed.inside(
+            "sockets",
+            **{"address": address, "host": TUNNEL, "tls": contestant.direct},
+            **{"count": SOCKETS, "seconds": seconds, "per_second": MESSAGES},
+        )
+    )
+
+
+def memory(bed: Bed, contestant: Contestant) -> Sample:
+    """Idle, and what an open socket adds."""
+    return dict(bed.inside("weigh", address=contestant.address, host=TUNNEL, root=contestant.pid, count=WEIGHED))
+
+
+@contextlib.contextmanager
+def browser(bed: Bed) -> Iterator[Callable[[Contestant], Sample]]:
+    """A function that loads the Streamlit app's page with an empty browser."""
+    names = [f"MAP {PAGE_HOST.format(name=one.name)} {one.address}" for one in bed.contestants if not one.direct]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=[*FLAGS, f"--host-resolver-rules={','.join(names)}"]
+        )
+
+        def load(contestant: Contestant) -> Sample:
+            before = bed.counters()
+            context = chromium.new_context()
+            page = context.new_page()
+            started = time.perf_counter()
+            page.goto(f"http://{PAGE_HOST.format(name=contestant.name)}/", wait_until="commit")
+            # Drawn by the app over its WebSocket: the visitor can begin.
+            page.wait_for_selector("h1:has-text('Ocapistaine')", timeout=20_000)
+            seconds = time.perf_counter() - started
+            page.wait_for_load_state("networkidle")
+            context.close()
+            after = bed.counters()
+            return {
+                "seconds": seconds,
+                "tunnel_requests": after[1] - before[1],
+                "tls_handshakes": after[0] - before[0],
+            }
+
+        yield load
+        chromium.close()
+
+
+def forget(contestant: Contestant) -> None:
+    """Empties the cache of ours."""
+    run(["docker", "exec", f"{NETWORK}-{contestant.name}", "sh", "-c", "rm -rf /var/cache/vaettir/*"])
+
+
+def versions(bed: Bed) -> dict[str, Any]:
+    """What was measured."""
+    asked = {
+        "nginx": ["docker", "exec", f"{NETWORK}-ours-2", "nginx", "-v"],
+        "caddy": ["docker", "exec", f"{NETWORK}-tools", "caddy", "version"],
+        "haproxy": ["docker", "exec", f"{NETWORK}-tools", "haproxy", "-v"],
+        "traefik": ["docker", "exec", f"{NETWORK}-traefik", "traefik", "version"],
+        "chromium": ["chromium", "--version"],
+    }
+    found = {}
+    for name, command in asked.items():
+        done = run(command)
+        found[name] = next(
+            word.split("/")[-1].removeprefix("v")
+            for word in (done.stdout + done.stderr).split()
+            if any(letter.isdigit() for letter in word)
+        )
+    return found

@@ -116,6 +116,7 @@ def _value_errors(settings: dict[str, Any]) -> list[str]:
     found = [_names.target_url_error(f"target_url of agent {name}", settings["target_url"])]
     found += [_names.domain_error(f"domain of agent {name}", domain) for domain in settings["domains"]]
     found += [_names.origin_error(f"extra_origins of agent {name}", origin) for origin in settings["extra_origins"]]
+    found.append(_names.secret_error(f"tunnel_secret of agent {name}", settings["tunnel_secret"]))
     found.append(_names.port_error(f"public_port of agent {name}", settings["public_port"]))
     for key, (regex, use) in _RULES.items():
         values = settings.get(key)
@@ -142,6 +143,7 @@ PATTERNS = {
     "agent_name": _names.AGENT_NAME_REGEX,
     "target_url": _names.TARGET_URL_REGEX,
     "discord": _names.DISCORD_REGEX,
+    "secret": _names.SECRET_REGEX,
 }
 
 

@@ -47,5 +47,6 @@ def check(values: dict[str, Any], options: dict[str, Any], whose: str = "") -> t
             continue
         checked[name], fits = _converted(value, option)
         if not fits:
-            errors.append(f"{name}{whose} '{_names.masked(value)}' is not valid: use {_fix(option)}.")
+            shown = "***" if option.get("no_log") else _names.masked(value)
+            errors.append(f"{name}{whose} '{shown}' is not valid: use {_fix(option)}.")
     return checked, errors

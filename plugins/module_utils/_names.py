@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 
 AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
-# Service names of our own compose project.
-RESERVED_NAMES = frozenset({"traefik", "offline", "default", "vaettir"})
+# Service names of our own compose project, and words that YAML reads as something else than text.
+RESERVED_NAMES = frozenset(
+    {"traefik", "offline", "default", "vaettir", "null", "true", "false", "yes", "no", "on", "off"}
+)
 
 HOST_REGEX = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?"
 DOMAIN_REGEX = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -23,6 +25,7 @@ COUNT_REGEX = r"^[1-9][0-9]{0,8}$"
 IMAGE_REGEX = r"^[a-z0-9]([A-Za-z0-9._/:@-]{0,253}[A-Za-z0-9])?$"
 RESOLVER_REGEX = r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
 NETWORK_REGEX = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
+SECRET_REGEX = r"^[A-Za-z0-9._~+/=-]{16,256}$"
 DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
 
 
@@ -119,6 +122,13 @@ def domain_error(variable: str, domain: object) -> str | None:
         return f"{variable} is missing: set vaettir_domain in the inventory, or the agent's own domain."
     if not matches(DOMAIN_REGEX, domain) or len(str(domain)) > 253:
         return f"{variable} '{masked(domain)}' is not valid: use a lower-case host name like app.example.org."
+    return None
+
+
+def secret_error(variable: str, secret: object) -> str | None:
+    """Names the variable and the fix, never the value."""
+    if secret and not matches(SECRET_REGEX, secret):
+        return f"{variable} '***' is not valid: use 16 to 256 of the characters A-Z a-z 0-9 . _ ~ + / = - only."
     return None
 
 

@@ -56,6 +56,13 @@ options:
     description: Keys of C(.env) that this run sets, with their values. Other keys are read from C(.env).
     type: dict
     default: {}
+  started_with:
+    description: >-
+      Paths relative to O(root) of files that the container reads when it starts. It must be made anew when one is
+      younger than its start.
+    type: list
+    elements: str
+    default: []
   shared_keys:
     description: Keys of C(.env) that every agent of the server gets.
     type: list
@@ -92,6 +99,10 @@ up:
   elements: str
   returned: always
   sample: [there is no container]
+recreate:
+  description: Whether compose must be told to replace the container, since it sees no reason of its own.
+  type: bool
+  returned: always
 present:
   description: What Docker has of the agent.
   type: list
@@ -109,7 +120,9 @@ address:
   returned: always
 """
 
+import calendar
 import os
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -122,6 +135,11 @@ AGENT_LABEL = "io.locki.vaettir.agent"
 def parse_sums(output: str) -> dict[str, str]:
     """Path -> digest of `sha256sum` output."""
     return {line[66:]: line[:64] for line in output.splitlines() if len(line) > 66}
+
+
+def start_time(text: str) -> float:
+    """Seconds since the epoch of an Engine timestamp, which has nanoseconds and is always UTC."""
+    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:].rstrip("Z"))
 
 
 def built_on(image: dict[str, Any], base: dict[str, Any]) -> bool:
@@ -145,10 +163,19 @@ class AgentInfo:
         return {
             "build": build,
             "up": self.up_reasons(bool(build)),
+            "recreate": bool(self.younger()),
             "present": self.present(),
             "stale": self.stale(),
             "address": self.address(),
         }
+
+    def younger(self) -> list[str]:
+        """Files that changed after the container had read them."""
+        if not self.container or not self.container["State"]["Running"]:
+            return []
+        started = start_time(self.container["State"]["StartedAt"])
+        paths = [path for path in self.params["started_with"] if os.path.exists(os.path.join(self.root, path))]
+        return [path for path in paths if os.stat(os.path.join(self.root, path)).st_mtime > started]
 
     def present(self) -> list[str]:
         name = self.params["name"]
@@ -189,6 +216,7 @@ class AgentInfo:
             reasons.append(f"it is {self.container['State']['Status']}")
         elif self.container["State"].get("Health", {}).get("Status") == "unhealthy":
             reasons.append("it is unhealthy")
+        reasons += [f"{path} changed after its start" for path in self.younger()]
         key = _names.target_url_key(self.params["name"])
         reasons += [
             f"{name} differs" for name in [key, *self.params["shared_keys"]] if self.differs(self.container, name)
@@ -234,6 +262,7 @@ def main() -> None:
             "base_image": {"type": "str", "default": ""},
             "files": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
+            "started_with": {"type": "list", "elements": "str", "default": []},
             "shared_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "pending": {"type": "bool", "default": False},
         },

@@ -148,9 +148,9 @@ kept:
   returned: always
 """
 
+import contextlib
 import os
 import time
-from contextlib import nullcontext
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -170,7 +170,7 @@ class FileSet:
 
     def run(self) -> dict[str, Any]:
         params = self.module.params
-        with nullcontext() if self.module.check_mode else _files.locked(self.root):
+        with contextlib.nullcontext() if self.module.check_mode else _files.locked(self.root):
             self.manifest = _files.Manifest(self.root)
             for directory in params["directories"]:
                 self.directory(directory["path"], int(directory["mode"], 8))
@@ -239,6 +239,10 @@ class FileSet:
         if not self.module.check_mode:
             os.unlink(path)
             self.manifest.forget(relative)
+            folder = os.path.dirname(path)
+            if os.path.dirname(folder) != self.root:  # one agent's own folder; those at the top stay for the others
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
 
     def note(self, relative: str, before: bytes | None, after: bytes, secret: bool) -> None:
         self.changed = True

@@ -77,9 +77,10 @@ upgraded:
 reason:
   description:
     - V(ok) for RV(upgraded); V(bad_accept) for 101 with a wrong Sec-WebSocket-Accept.
-    - V(offline) for the agent's offline page; V(refused_origin) for 403; V(no_route) for 404; V(not_a_websocket) for
-      any other
-      answer below 500; V(proxy_error) for one above.
+    - V(offline) for the agent's offline page.
+    - V(stopped) for the page container's, which answers where Traefik has no agent.
+    - V(refused_origin) for 403, V(no_route) for 404.
+    - V(not_a_websocket) for any other answer below 500, V(proxy_error) for one above.
     - V(dns), V(refused), V(timeout), V(tls_untrusted), V(no_answer) when no answer came.
   type: str
   returned: always
@@ -149,7 +150,7 @@ def reason(status: int, accepted: bool, state: str, curl_exit: int) -> str:
     if not status:
         return _CURL_REASONS.get(curl_exit, "no_answer")
     if state:
-        return "offline"
+        return "stopped" if state == "stopped" else "offline"
     named = {403: "refused_origin", 404: "no_route"}
     return named.get(status, "not_a_websocket" if status < 500 else "proxy_error")
 

@@ -66,6 +66,7 @@ def render(template: str, agent: Mapping[str, Any], **more: Any) -> str:
         __agent_name_regex=_names.AGENT_NAME_REGEX,
         __target_url_regex=_names.TARGET_URL_REGEX,
         __discord_regex=_names.DISCORD_REGEX,
+        __secret_regex=_names.SECRET_REGEX,
         **more,
     )
 

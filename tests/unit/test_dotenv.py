@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.module_utils import _dotenv
@@ -127,7 +128,7 @@ def test_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / ".env"
     path.write_bytes(b"TOKEN=s3cret\xff\r\nOLD=gone\r\n")
     path.chmod(0o644)
-    arguments = {"root": str(tmp_path), "present": {KEY: VALUE}, "absent": ["OLD"]}
+    arguments: dict[str, Any] = {"root": str(tmp_path), "present": {KEY: VALUE}, "absent": ["OLD"]}
     planned = run_module(dotenv, capsys, check=True, **arguments)
     assert planned["changed"]
     assert [entry.name for entry in tmp_path.iterdir()] == [".env"], "check mode wrote something"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 GOOD_NAMES = ["a", "a1", "ocapistaine", "my-agent", "a" * 31]
 BAD_NAMES = ["", "A", "1a", "-a", "a-", "a" * 32, "a_b", "a b", "a\n", "é", None, 7, ["a"], {"a": 1}, True]
 GOOD_TARGETS = ["https://a.example", "http://app:8501", "https://a_b.example", "https://10.0.0.1:65535", "http://x"]
-BAD_TARGETS = [
+BAD_TARGETS: list[object] = [
     "",
     None,
     1,

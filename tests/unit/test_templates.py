@@ -144,6 +144,6 @@ def test_certificate_of_ones_own(tmp_path: Path) -> None:
 
 def test_dockerfile_copies_only_what_is_written() -> None:
     text = render("agent_proxy/templates/Dockerfile.j2", **variables(agent()))
-    assert text.splitlines()[1] == "FROM nginx:1.30.6"
+    assert text.splitlines()[1:3] == ["ARG BASE_IMAGE=nginx:1.30.6", "FROM ${BASE_IMAGE}"]
     assert "# syntax" not in text
     assert 'ENTRYPOINT ["/bin/sh", "/usr/local/bin/agent-proxy"]' in text

@@ -178,12 +178,9 @@ CASES = [
 @pytest.fixture(scope="module")
 def runs(server: str, request: pytest.FixtureRequest) -> dict[str, playbook.Run]:
     """All selected cases, several at once: none of them may reach anything they could disturb one another by."""
-    parameters = [
-        item.callspec.params
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-    ]
-    cases = [found["case"] for found in parameters if "case" in found]
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    values = [value for item in functions if hasattr(item, "callspec") for value in item.callspec.params.values()]
+    cases = [value for value in values if isinstance(value, Case)]
     before = snapshot.take(server)
 
     def one_run(number: int) -> playbook.Run:

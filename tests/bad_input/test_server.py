@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ CASES = [
     *(
         Case(
             f"owners-{name}",
-            lambda name=name: owners_file(name),
+            partial(owners_file, name),
             (name, "never overwritten", "docker-compose.override.yml"),
         )
         for name in ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")

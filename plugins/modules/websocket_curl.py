@@ -79,7 +79,7 @@ reason:
     - V(ok) for RV(upgraded); V(bad_accept) for 101 with a wrong Sec-WebSocket-Accept.
     - V(offline) for the agent's offline page.
     - V(stopped) for the page container's, which answers where Traefik has no agent.
-    - V(refused_origin) for 403, V(no_route) for 404.
+    - V(no_route) for Traefik's own 404, V(refused_origin) for 403.
     - V(not_a_websocket) for any other answer below 500, V(proxy_error) for one above.
     - V(dns), V(refused), V(timeout), V(tls_untrusted), V(no_answer) when no answer came.
   type: str
@@ -144,15 +144,18 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     return int(fields[1]), {name.strip().lower(): value.strip() for name, value in pairs}
 
 
-def reason(status: int, accepted: bool, state: str, curl_exit: int) -> str:
+def reason(status: int, accepted: bool, headers: dict[str, str], curl_exit: int) -> str:
     if status == 101:
         return "ok" if accepted else "bad_accept"
     if not status:
         return _CURL_REASONS.get(curl_exit, "no_answer")
-    if state:
-        return "stopped" if state == "stopped" else "offline"
-    named = {403: "refused_origin", 404: "no_route"}
-    return named.get(status, "not_a_websocket" if status < 500 else "proxy_error")
+    if STATE_HEADER in headers:
+        return "stopped" if headers[STATE_HEADER] == "stopped" else "offline"
+    if status == 404 and headers.get("server") != "nginx":  # Traefik's own; what an agent's nginx sends has its name
+        return "no_route"
+    if status == 403:
+        return "refused_origin"
+    return "not_a_websocket" if status < 500 else "proxy_error"
 
 
 def command(params: dict[str, Any], key: str) -> list[str]:
@@ -214,7 +217,7 @@ def handshake(params: dict[str, Any]) -> dict[str, Any]:
     state = headers.get(STATE_HEADER, "")
     return {
         "upgraded": status == 101 and accepted,
-        "reason": reason(status, accepted, state, curl_exit),
+        "reason": reason(status, accepted, headers, curl_exit),
         "state": state,
         "status": status,
         "headers": headers,

@@ -68,25 +68,31 @@ def test_no_head(head: bytes) -> None:
     assert websocket_curl.parse_head(head) == (0, {})
 
 
+PAGE, STOPPED, NGINX = {"x-vaettir-state": "app"}, {"x-vaettir-state": "stopped"}, {"server": "nginx"}
+
+
 @pytest.mark.parametrize(
-    ("status", "accepted", "state", "curl_exit", "word"),
+    ("status", "accepted", "headers", "curl_exit", "word"),
     [
-        (101, True, "", 0, "ok"),
-        (101, False, "", 0, "bad_accept"),
-        (503, False, "offline", 0, "offline"),
-        (403, False, "", 0, "refused_origin"),
-        (404, False, "", 0, "no_route"),
-        (200, False, "", 0, "not_a_websocket"),
-        (502, False, "", 0, "proxy_error"),
-        (0, False, "", 6, "dns"),
-        (0, False, "", 7, "refused"),
-        (0, False, "", 28, "timeout"),
-        (0, False, "", 60, "tls_untrusted"),
-        (0, False, "", 52, "no_answer"),
+        (101, True, NGINX, 0, "ok"),
+        (101, False, NGINX, 0, "bad_accept"),
+        (503, False, PAGE, 0, "offline"),
+        (503, False, STOPPED, 0, "stopped"),
+        (503, False, NGINX, 0, "proxy_error"),
+        (403, False, NGINX, 0, "refused_origin"),
+        (404, False, {}, 0, "no_route"),
+        (404, False, NGINX, 0, "not_a_websocket"),
+        (200, False, NGINX, 0, "not_a_websocket"),
+        (502, False, {}, 0, "proxy_error"),
+        (0, False, {}, 6, "dns"),
+        (0, False, {}, 7, "refused"),
+        (0, False, {}, 28, "timeout"),
+        (0, False, {}, 60, "tls_untrusted"),
+        (0, False, {}, 52, "no_answer"),
     ],
 )
-def test_reason(status: int, accepted: bool, state: str, curl_exit: int, word: str) -> None:
-    assert websocket_curl.reason(status, accepted, state, curl_exit) == word
+def test_reason(status: int, accepted: bool, headers: dict[str, str], curl_exit: int, word: str) -> None:
+    assert websocket_curl.reason(status, accepted, headers, curl_exit) == word
 
 
 def test_command_names_the_address_and_every_header() -> None:

@@ -86,6 +86,20 @@ def test_a_stopped_tunnel_shows_the_page(visitor, edge, agent):
     assert visitor.until(public(agent), 200).status == 200
 
 
+def test_a_stopped_container_shows_the_page_too(visitor, server):
+    server.check_output("docker stop vaettir-second-1")
+    try:
+        page = visitor.until(public("second"), 503)
+        handshake = visitor.handshake(public("second") + PROBE, origin=public("second"))[0]
+    finally:
+        server.check_output("docker start vaettir-second-1")
+    assert "second" in page.text
+    assert "https://discord.gg/vaettir-test" in page.text
+    assert page.headers["x-vaettir-state"] == "stopped"
+    assert handshake == 503
+    assert visitor.until(public("second"), 200).status == 200
+
+
 def test_the_recipes_file_names(server):
     for name in ("agent.conf.template.example", "error-offline.html.template", *(f"{a}.conf.template" for a in AGENTS)):
         found = server.file(f"/home/deploy/vaettir/proxy-configs/{name}")
@@ -120,4 +134,4 @@ def test_container_image_and_service_names(server, agent):
 
 def test_these_containers_and_no_others(server):
     names = server.check_output("docker ps -a --format '{{.Names}}'").splitlines()
-    assert sorted(names) == ["vaettir-ocapistaine-1", "vaettir-second-1", "vaettir-traefik-1"]
+    assert sorted(names) == ["vaettir-ocapistaine-1", "vaettir-offline-1", "vaettir-second-1", "vaettir-traefik-1"]

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""The secret that the tunnel's traffic policy asks for, and where it must not be."""
+
+from __future__ import annotations
+
+import json
+
+from tests.rig import playbook
+
+AGENT = "guarded"
+PUBLIC = f"https://{AGENT}.vaettir.example"
+FIRST, SECOND = "first-secret-of-the-tunnel", "second-secret-of-the-tunnel"
+
+
+def deploy(*, secret: str, status: int = 0) -> playbook.Run:
+    agent = {"name": AGENT, "target_url": "https://second.ngrok-free.app", "tunnel_secret": secret}
+    run = playbook.run(playbook.DEPLOY, "-e", f"agent={AGENT}", extra={"vaettir_agents": [agent]})
+    assert run.status == status, run
+    return run
+
+
+def received(visitor, edge) -> str | None:
+    edge.reset()
+    assert visitor.until(PUBLIC, 200).status == 200
+    found: str | None = edge.requests()[-1].headers.get("x-vaettir-secret")
+    return found
+
+
+def test_secret_reaches_the_tunnel_and_nothing_else(visitor, edge, server):
+    deploy(secret=FIRST)
+    assert received(visitor, edge) == FIRST
+    deploy(secret=SECOND)
+    assert received(visitor, edge) == SECOND
+    assert deploy(secret=SECOND).changed == []
+
+    stored = server.file(f"/home/deploy/vaettir/secrets/{AGENT}/tunnel")
+    assert (stored.user, stored.mode) == ("deploy", 0o600)
+    assert SECOND not in server.check_output(f"docker inspect vaettir-{AGENT}-1")
+    assert SECOND not in server.check_output(f"docker exec vaettir-{AGENT}-1 cat /etc/nginx/nginx.conf")
+    assert SECOND not in server.check_output(f"docker logs vaettir-{AGENT}-1 2>&1")
+    layers = json.loads(server.check_output(f"docker image inspect vaettir-{AGENT}:proxy"))
+    assert SECOND not in json.dumps(layers)
+
+    deploy(secret="")
+    assert received(visitor, edge) is None
+    assert not stored.exists
+
+    run = playbook.run(playbook.REMOVE, "-e", f"agent={AGENT}")
+    assert run.status == 0, run
+    assert not server.file(f"/home/deploy/vaettir/secrets/{AGENT}").exists

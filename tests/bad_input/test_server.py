@@ -63,7 +63,7 @@ def bookworm() -> Iterator[None]:
 @contextlib.contextmanager
 def listener(port: int, address: str, user: str) -> Iterator[None]:
     script = f"exec python3 -m http.server --bind {address} {port} >/dev/null 2>&1"
-    stand.shell(f"systemd-run -q --unit listener -p User={user} bash -c '{script}'")
+    stand.shell(f"systemd-run -q --collect --unit listener -p User={user} bash -c '{script}'")
     try:
         wait_for("the listener", lambda: str(port) in stand.shell(f"ss -Hltn 'sport = :{port}'"), 10)
         yield

@@ -26,7 +26,10 @@ Samples = dict[str, dict[str, list[measure.Sample]]]  # measurement, contestant:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "",
+    )
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     proxies, rest = bed.cpus()
     return {
@@ -49,7 +52,7 @@ def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
         samples.setdefault(what, {}).setdefault(contestant.name, []).append(sample)
 
     with bed.bed() as stage:
-        found = measure.versions(stage)
+        found = measure.versions()
         all_of_them = [one for one in stage.contestants if not only or one.name in only]
         proxies = [one for one in all_of_them if not one.direct]
         for number in range(rounds):

@@ -167,12 +167,12 @@ def _contestants() -> list[Contestant]:
     target = ["-e", f"OCAPISTAINE_TARGET_URL=https://{TUNNEL}"]
     return [
         Contestant("direct"),
-        Contestant(
-            "recipe", images.NGINX, ["-v", f"{HERE}/peers/recipe.conf:/etc/nginx/nginx.conf:ro"], []
-        ),
+        Contestant("recipe", images.NGINX, ["-v", f"{HERE}/peers/recipe.conf:/etc/nginx/nginx.conf:ro"], []),
         Contestant("ours-1", _ours(1), target),
         Contestant("ours-2", _ours(2), target),
-        Contestant("caddy", TOOLS_IMAGE, peers, ["caddy", "run", "--config", "/etc/bench/Caddyfile", "--adapter", "caddyfile"]),
+        Contestant(
+            "caddy", TOOLS_IMAGE, peers, ["caddy", "run", "--config", "/etc/bench/Caddyfile", "--adapter", "caddyfile"]
+        ),
         Contestant("haproxy", TOOLS_IMAGE, peers, ["haproxy", "-W", "-db", "-f", "/etc/bench/haproxy.cfg"]),
         Contestant("traefik", images.TRAEFIK, peers, ["--configFile=/etc/bench/traefik.yml"]),
     ]
@@ -207,11 +207,27 @@ def bed() -> Iterator[Bed]:
             " --server.headless=true --server.fileWatcherType=none --browser.gatherUsageStats=false &"
             " exec python3 -m rig.apps.echo --address 127.0.0.1 --port 9000"
         )
-        _start(f"{NETWORK}-apps", images.OUTSIDE, rest, "--network", f"container:{edge}", "--entrypoint", "sh", command=["-c", apps])
+        _start(
+            f"{NETWORK}-apps",
+            images.OUTSIDE,
+            rest,
+            "--network",
+            f"container:{edge}",
+            "--entrypoint",
+            "sh",
+            command=["-c", apps],
+        )
         # The tools see every process and may enter its network.
         powers = ["--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE", "--pid", "host"]
         powers += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
-        powers += ["--device", "/dev/net/tun", "-v", f"{HERE}:/bench:ro", "-v", f"{ca.FOLDER}/ca.pem:/etc/rig/ca.pem:ro"]
+        powers += [
+            "--device",
+            "/dev/net/tun",
+            "-v",
+            f"{HERE}:/bench:ro",
+            "-v",
+            f"{ca.FOLDER}/ca.pem:/etc/rig/ca.pem:ro",
+        ]
         _start(f"{NETWORK}-tools", TOOLS_IMAGE, rest, *powers, command=["sleep", "1200"])
         for contestant in contestants:
             if not contestant.direct:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from playwright.sync_api import TimeoutError as PageTimeout
 from playwright.sync_api import sync_playwright
 
-from tests.rig.shell import run
+from tests.rig.shell import RigError, run
 
 from .bed import BODY, NETWORK, PAGE_HOST, TUNNEL, Bed, Contestant
 
@@ -25,6 +25,10 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+# When the app's title is there, sent over its WebSocket: the visitor can begin. The page's own clock; Playwright polls.
+DRAWN = """new MutationObserver((_, self) => {
+    if (document.querySelector("h1")?.textContent.includes("Ocapistaine")) { window.drawn = performance.now(); self.disconnect(); }
+}).observe(document, { childList: true, subtree: true, characterData: true });"""
 
 Sample = dict[str, float]
 
@@ -65,8 +69,12 @@ def sockets(bed: Bed, contestant: Contestant, seconds: float) -> Sample:
     return dict(
         bed.inside(
             "sockets",
-            **{"address": address, "host": TUNNEL, "tls": contestant.direct},
-            **{"count": SOCKETS, "seconds": seconds, "per_second": MESSAGES},
+            address=address,
+            host=TUNNEL,
+            tls=contestant.direct,
+            count=SOCKETS,
+            seconds=seconds,
+            per_second=MESSAGES,
         )
     )
 
@@ -86,16 +94,29 @@ def browser(bed: Bed) -> Iterator[Callable[[Contestant], Sample]]:
         )
 
         def load(contestant: Contestant) -> Sample:
+            for _ in range(5):
+                sample = once(contestant)
+                if sample:
+                    return sample
+            raise RigError(f"{contestant.name}: the page does not load")
+
+        def once(contestant: Contestant) -> Sample | None:
+            disturbed: list[str] = []
             before = bed.counters()
-            context = chromium.new_context()
-            page = context.new_page()
-            started = time.perf_counter()
-            page.goto(f"http://{PAGE_HOST.format(name=contestant.name)}/", wait_until="commit")
-            # Drawn by the app over its WebSocket: the visitor can begin.
-            page.wait_for_selector("h1:has-text('Ocapistaine')", timeout=20_000)
-            seconds = time.perf_counter() - started
-            page.wait_for_load_state("networkidle")
-            context.close()
+            with contextlib.closing(chromium.new_context()) as context:
+                page = context.new_page()
+                page.on("requestfailed", lambda request: disturbed.append(str(request.failure)))
+                page.add_init_script(DRAWN)
+                page.goto(f"http://{PAGE_HOST.format(name=contestant.name)}/", wait_until="commit")
+                try:
+                    page.wait_for_function("window.drawn", timeout=5_000)
+                except PageTimeout:
+                    # Chromium drops what is on its way when an interface of the host comes or goes, a foreign container's too.
+                    if any("NETWORK_CHANGED" in failure for failure in disturbed):
+                        return None
+                    raise
+                seconds = page.evaluate("window.drawn") / 1000
+                page.wait_for_load_state("networkidle")
             after = bed.counters()
             return {
                 "seconds": seconds,
@@ -112,7 +133,7 @@ def forget(contestant: Contestant) -> None:
     run(["docker", "exec", f"{NETWORK}-{contestant.name}", "sh", "-c", "rm -rf /var/cache/vaettir/*"])
 
 
-def versions(bed: Bed) -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """What was measured."""
     asked = {
         "nginx": ["docker", "exec", f"{NETWORK}-ours-2", "nginx", "-v"],

@@ -161,7 +161,7 @@ def _bars(results: dict[str, Any]) -> list[tuple[str, str, bool]]:
     against("p99 at 30 ms <= 1.2x direct", "assets_30", "p99_ms", "direct", lambda ratio: ratio <= 1.2)
     for name, limit in (("haproxy", 1.25), ("caddy", 0.5), ("traefik", 0.5)):
         title = f"CPU per request <= {limit}x {TITLES[name]}"
-        against(title, "assets_0", "cpu_us_per_request", name, lambda ratio, limit=limit: ratio <= limit)
+        against(title, "assets_0", "cpu_us_per_request", name, limit.__ge__)
     plain("TLS handshakes per request <= 0.01", middle("assets_0", "handshakes_per_request"), "", 0.01)
     for delay in (0, 30):
         what = f"sockets_{delay}"
@@ -171,7 +171,9 @@ def _bars(results: dict[str, Any]) -> list[tuple[str, str, bool]]:
     plain("memory per open socket <= 60 KB", middle("memory", "per_socket") / 1e3, " KB", 60)
     plain("idle, 2 workers, <= 20 MB", middle("memory", "idle") / 1e6, " MB", 20)
     other = best("page_warm", "seconds")
-    against(f"page warm <= 0.6x the best peer ({TITLES[other]})", "page_warm", "seconds", other, lambda ratio: ratio <= 0.6)
+    against(
+        f"page warm <= 0.6x the best peer ({TITLES[other]})", "page_warm", "seconds", other, lambda ratio: ratio <= 0.6
+    )
     other = best("page_cold", "seconds")
     each = ratios(results, "page_cold", "seconds", OURS, other)
     title = f"page cold not behind any (best: {TITLES[other]})"
@@ -210,7 +212,12 @@ def _chart(results: dict[str, Any]) -> None:
             axis.barh(place, middle, xerr=error, color=colour, error_kw={"ecolor": "#495057", "elinewidth": 1})
             digits = 2 if middle < 10 and key == "seconds" else 0
             axis.annotate(
-                f"{middle:,.{digits}f}", (max(found), place), (4, 0), textcoords="offset points", va="center", fontsize=8
+                f"{middle:,.{digits}f}",
+                (max(found), place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
             )
         axis.set_title(f"{title}\n", fontsize=9, loc="left")
         axis.text(0, 1.02, better, transform=axis.transAxes, fontsize=7.5, color="#495057")
@@ -233,11 +240,13 @@ def _markdown(results: dict[str, Any]) -> str:
     judged += [f"| {what} | {found} | {'met' if met else '**not met**'} |" for what, found, met in _bars(results)]
     return "\n".join(
         [
-            f"Run of {results['date']}: {results['rounds']} rounds, loads of {results['seconds']} s, "
-            f"{results['took_seconds'] // 60} min in all. {facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB, "
-            f"Linux {facts['kernel']}; the proxy on CPUs {facts['cpus_of_the_proxy']}, all else on {facts['cpus_of_the_rest']}; "
-            f"load average before the run {facts['load_before']}. nginx {tools['nginx']}, Caddy {tools['caddy']}, "
-            f"HAProxy {tools['haproxy']}, Traefik {tools['traefik']}, Chromium {tools['chromium']}.",
+            (
+                f"Run of {results['date']}: {results['rounds']} rounds, loads of {results['seconds']} s, "
+                f"{results['took_seconds'] // 60} min in all. {facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB, "
+                f"Linux {facts['kernel']}; the proxy on CPUs {facts['cpus_of_the_proxy']}, all else on {facts['cpus_of_the_rest']}; "
+                f"load average before the run {facts['load_before']}. nginx {tools['nginx']}, Caddy {tools['caddy']}, "
+                f"HAProxy {tools['haproxy']}, Traefik {tools['traefik']}, Chromium {tools['chromium']}."
+            ),
             "",
             "Median (smallest to largest round). `+`, `-`, `=`: ours as shipped is ahead of this one, behind it or level;",
             "ahead and behind only if every round says so.",

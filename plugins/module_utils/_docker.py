@@ -8,6 +8,8 @@ import json
 import subprocess
 from typing import Any
 
+AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
+
 
 def docker(*arguments: str, cwd: str | None = None, timeout: float = 60) -> tuple[int, str, str]:
     """Exit status, output, error text; status 127 where there is no docker command."""

@@ -129,7 +129,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _dotenv, _files, _names
 
 CONFIG_HASH = "com.docker.compose.config-hash"
-AGENT_LABEL = "io.locki.vaettir.agent"
 
 
 def parse_sums(output: str) -> dict[str, str]:
@@ -179,9 +178,10 @@ class AgentInfo:
 
     def present(self) -> list[str]:
         name = self.params["name"]
-        label = f"label={AGENT_LABEL}={name}"
+        label = f"label={_docker.AGENT_LABEL}={name}"
         found = {
-            "container": bool(self.container),
+            # A service of the owner's may have the same name.
+            "container": self.container is not None and self.labels(self.container).get(_docker.AGENT_LABEL) == name,
             "images": bool(_docker.docker("image", "ls", "--quiet", "--filter", label)[1]),
             "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{name}-cache")),
         }
@@ -241,11 +241,13 @@ class AgentInfo:
 
     def stale(self) -> list[str]:
         project = f"label=com.docker.compose.project={self.params['project']}"
-        _status, output, _error = _docker.docker("ps", "-q", "--filter", project, "--filter", f"label={AGENT_LABEL}")
+        _status, output, _error = _docker.docker(
+            "ps", "-q", "--filter", project, "--filter", f"label={_docker.AGENT_LABEL}"
+        )
         result = []
         for identifier in output.split():
             container = _docker.inspect("container", identifier)
-            name = self.labels(container).get(AGENT_LABEL, "") if container else ""
+            name = self.labels(container).get(_docker.AGENT_LABEL, "") if container else ""
             old = container and any(self.differs(container, key) for key in self.params["shared_keys"])
             if old and name != self.params["name"]:
                 result.append(name)

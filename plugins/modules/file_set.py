@@ -15,7 +15,8 @@ description:
   - Keeps a record of what it wrote in C(.locki/manifest.json) below O(root). A file that is there without being in
     the record
     belongs to the folder's owner. When it is tracked by git it is left alone, otherwise it is kept beside the new one.
-  - A file of ours that was edited by hand is kept beside the new one as C(NAME.TIMESTAMP~) before it is replaced.
+  - A file of ours that was edited by hand is kept as C(NAME.TIMESTAMP~) before it is replaced or removed. A secret is
+    not kept when it is removed.
 author:
   - the locki.vaettir authors (@locki)
 attributes:
@@ -220,11 +221,8 @@ class FileSet:
             return
         if not same or os.stat(path).st_mode & 0o777 != mode:
             self.note(relative, before, content, secret)
-        if before is not None and not same and not self.manifest.wrote(relative, before):
-            backup = f"{relative}.{time.strftime('%Y%m%dT%H%M%S')}~"
-            self.backups.append(backup)
-            if not self.module.check_mode:
-                _files.write_atomic(os.path.join(self.root, backup), before, os.stat(path).st_mode & 0o777)
+        if before is not None and not same:
+            self.keep_edit(relative, before)
         if not self.module.check_mode:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             self.manifest.add(relative, content)
@@ -235,7 +233,10 @@ class FileSet:
         before = _files.read_bytes(path)
         if before is None or not self.manifest.owns(relative):
             return
-        self.note(relative, before, b"", secret=os.stat(path).st_mode & 0o077 == 0)  # nobody else may read it
+        secret = os.stat(path).st_mode & 0o077 == 0  # nobody else may read it
+        self.note(relative, before, b"", secret)
+        if not secret:
+            self.keep_edit(relative, before)
         if not self.module.check_mode:
             os.unlink(path)
             self.manifest.forget(relative)
@@ -243,6 +244,16 @@ class FileSet:
             if os.path.dirname(folder) != self.root:  # one agent's own folder; those at the top stay for the others
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
+
+    def keep_edit(self, relative: str, before: bytes) -> None:
+        """What somebody wrote by hand is kept beside the file."""
+        if self.manifest.wrote(relative, before):
+            return
+        backup = f"{relative}.{time.strftime('%Y%m%dT%H%M%S')}~"
+        self.backups.append(backup)
+        if not self.module.check_mode:
+            mode = os.stat(os.path.join(self.root, relative)).st_mode & 0o777
+            _files.write_atomic(os.path.join(self.root, backup), before, mode)
 
     def note(self, relative: str, before: bytes | None, after: bytes, secret: bool) -> None:
         self.changed = True

@@ -34,10 +34,10 @@ options:
     type: list
     elements: int
     default: []
-  publisher:
-    description: Name of the container that may already hold these ports.
+  project:
+    description: Name of the compose project. Its Traefik may already hold these ports.
     type: str
-    default: vaettir-traefik-1
+    default: vaettir
 """
 
 EXAMPLES = r"""
@@ -95,6 +95,19 @@ taken_ports:
   elements: dict
   returned: always
   sample: [{"port": 80, "by": "nginx"}]
+other_root:
+  description: Another project folder whose containers have the project's name. Empty when there is none.
+  type: str
+  returned: always
+owners_services:
+  description: Services of the project that are neither Traefik nor an agent.
+  type: list
+  elements: str
+  returned: always
+curl:
+  description: Whether there is a curl command, with which a deploy proves itself.
+  type: bool
+  returned: always
 compose_files:
   description: Compose files of any spelling in the project folder that are not ours.
   type: list
@@ -124,11 +137,12 @@ import glob
 import os
 import pwd
 import re
+import shutil
 import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _files
+from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _files, _names
 
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -185,6 +199,19 @@ def taken_ports(ports: list[int], publisher: str) -> list[dict[str, Any]]:
     return result
 
 
+def project_state(root: str, project: str) -> dict[str, Any]:
+    """Whose the project's containers are: another folder's, or the owner's own services in this one."""
+    compose = "com.docker.compose."
+    labels = (f"{compose}project.working_dir", f"{compose}service", _docker.AGENT_LABEL)
+    form = "|".join(f'{{{{.Label "{label}"}}}}' for label in labels)
+    command = ["ps", "--all", "--filter", f"label={compose}project={project}", "--format", form]
+    rows = [line.split("|") for line in _docker.docker(*command)[1].splitlines()]
+    return {
+        "other_root": next((folder for folder, *_rest in rows if folder and folder != root), ""),
+        "owners_services": sorted({service for _folder, service, agent in rows if not agent and service != "traefik"}),
+    }
+
+
 def git_state(root: str) -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         try:
@@ -200,7 +227,11 @@ def git_state(root: str) -> dict[str, Any]:
     return {"exclude_file": os.path.join(root, exclude), "tracked": [name for name in tracked if name]}
 
 
-def collect(root: str, ports: list[int], publisher: str) -> dict[str, Any]:
+def fragments(root: str) -> list[str]:
+    return [os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(root, "agents/*.yml"))]
+
+
+def collect(root: str, ports: list[int], project: str) -> dict[str, Any]:
     status, version, error = _docker.docker("version", "--format", "{{.Server.Version}}", timeout=20)
     _compose_status, compose, _error = _docker.docker("compose", "version", "--short", timeout=20)
     manifest = _files.Manifest(root)
@@ -216,15 +247,14 @@ def collect(root: str, ports: list[int], publisher: str) -> dict[str, Any]:
             "error": "" if status == 0 else error.splitlines()[-1] if error else "no answer",
         },
         "compose": {"version": compose.strip().lstrip("v")},
-        "taken_ports": taken_ports(ports, publisher),
+        "taken_ports": taken_ports(ports, f"{project}-traefik-1"),
+        **project_state(root, project),
+        "curl": shutil.which("curl") is not None,
         "compose_files": [
             name for name in COMPOSE_NAMES if os.path.lexists(os.path.join(root, name)) and not manifest.owns(name)
         ],
         "git": git_state(root),
-        "agents": [
-            os.path.splitext(os.path.basename(path))[0]
-            for path in sorted(glob.glob(os.path.join(root, "agents/*.yml")))
-        ],
+        "agents": sorted(set(fragments(root)) - _names.RESERVED_NAMES),
     }
 
 
@@ -233,13 +263,13 @@ def main() -> None:
         argument_spec={
             "root": {"type": "path", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
-            "publisher": {"type": "str", "default": "vaettir-traefik-1"},
+            "project": {"type": "str", "default": "vaettir"},
         },
         supports_check_mode=True,
     )
     root = os.path.abspath(module.params["root"])
     try:
-        module.exit_json(changed=False, **collect(root, module.params["ports"], module.params["publisher"]))
+        module.exit_json(changed=False, **collect(root, module.params["ports"], module.params["project"]))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or root}: {error.strerror}")
 

@@ -140,6 +140,8 @@ def test_compressed_by_the_app(app: App, proxy: stand.Proxy) -> None:
         {"Content-Type": "text/html"},
         {"Content-Type": "application/json"},
         {"Content-Type": ""},
+        {"Vary": "Cookie"},
+        {"Vary": "*"},
         {"ngrok-error-code": "ERR_NGROK_3200"},
     ],
     ids=str,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.rig import ca
 from tests.rig.edge_client import Edge
-from tests.rig.shell import run
+from tests.rig.shell import run, wait_for
 
 from . import stand
 from .conftest import ECHO
@@ -61,6 +61,10 @@ def test_nothing_to_forge(echo: stand.Proxy) -> None:
         "X-Forwarded-Uri", "X-Forwarded-User", "X-Original-Host", "X-Original-URL", "X-Rewrite-URL", "X-Real-IP",
         "X-Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Vaettir-Secret",
         "X_Forwarded_For", "X_Real_IP",
+        # who somebody is, for apps behind oauth2-proxy and the like
+        "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Access-Token", "X-Forwarded-Preferred-Username",
+        "X-Streamlit-User", "Remote-User", "X-Remote-User", "X-Auth-Request-Email", "Ngrok-Auth-User-Email",
+        "Client-IP", "Fastly-Client-IP", "X-Host", "X-Original-Method", "X-URL-Scheme", "Front-End-Https", "Proxy",
     ]  # fmt: skip
     seen = app_sees(echo, *((name, "forged.example") for name in forged))
     assert [name for name, value in seen.items() if "forged" in value] == []
@@ -114,6 +118,7 @@ def test_log(echo: stand.Proxy, edge: Edge) -> None:
             f"{path}?token=hidden",
             [("Host", HOST), ("X-Forwarded-For", "203.0.113.7"), ("User-Agent", 'a"b\\c')],
         )
+    wait_for("the line in the log", lambda: path in echo.logs(), 5)
     (line,) = [json.loads(line) for line in echo.logs().splitlines() if path in line]
     assert line["path"] == path
     assert line["visitor"] == "203.0.113.7"

@@ -84,6 +84,23 @@ def test_back_within_five_seconds(waiting: stand.Proxy, edge: Edge) -> None:
     assert status(waiting) == {"up": True}
 
 
+def test_everybody_is_back_within_five_seconds(waiting: stand.Proxy, edge: Edge) -> None:
+    """Only one of them makes the probe; the others must not wait for the next."""
+
+    def wait(_visitor: int) -> float:
+        while not (answer := status(waiting))["up"]:
+            time.sleep(answer["next"] / 1000)
+        return time.monotonic()
+
+    with ThreadPoolExecutor(6) as pool:
+        with edge.stopped(ECHO):
+            assert page(waiting) == 503
+            back = pool.map(wait, range(6))
+            time.sleep(4)
+        begin = time.monotonic()
+        assert max(back) - begin < 5
+
+
 @pytest.mark.parametrize(
     ("code", "state"), [("ERR_NGROK_727", "quota"), ("ERR_NGROK_734", "limit"), ("ERR_NGROK_3208", "refused")]
 )

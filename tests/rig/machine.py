@@ -217,6 +217,8 @@ def _ensure_environment() -> None:
 def _ensure_collection_link() -> None:
     """The checkout under its collection name: a checkout does not find its own roles by their full name otherwise."""
     link = ROOT / ".collections" / "ansible_collections" / "locki" / "vaettir"
+    if link.exists() and not link.is_symlink():
+        raise RigError(f"{link} is an installed copy of the collection: remove it, so that the checkout itself is used")
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to("../../..")

@@ -7,252 +7,269 @@
 import crypto from 'crypto';
 import fs from 'fs';
 
-const PAGE = '/etc/vaettir/page.html';
-const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE;
+// njs runs a module's top level for every request, so all that most requests do without stands in here.
+function lazy() {
+    const PAGE = '/etc/vaettir/page.html';
+    const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE;
 
-// What a visitor is told, by ngrok's code; any other is a refusal.
-const STATES = {
-    offline: [3200, 3202, 724, 742, 743],
-    app: [8012, 3004],
-    limit: [734, 702, 703],
-    quota: [725, 726, 727, 728, 729, 730, 731],
-};
-
-const RETRY_AFTER = { offline: 5, app: 5, limit: 60, quota: 3600, refused: 3600, maintenance: 60, stopped: 5 };
-
-function stateOf(code) {
-    const number = Number(code.replace('ERR_NGROK_', ''));
-    for (const state in STATES) {
-        if (STATES[state].indexOf(number) >= 0) {
-            return state;
-        }
-    }
-    return 'refused';
-}
-
-// --- The page -------------------------------------------------------------------------------------------------
-
-function preferred(accepted, choices) {
-    let best = choices[0], quality = 0;
-    (accepted || '').toLowerCase().split(',').forEach((part) => {
-        const words = part.split(';').map((word) => word.trim());
-        const language = words[0].split('-')[0];
-        const q = words.filter((word) => word.startsWith('q='))[0];
-        const value = q ? Number(q.slice(2)) || 0 : 1;
-        if (value > quality && choices.indexOf(language) >= 0) {
-            best = language;
-            quality = value;
-        }
-    });
-    return best;
-}
-
-// <!--[offline en]-->…<!--[]--> stays for this state and language only; several of a kind are separated by |, * is any.
-function pick(html, state, language) {
-    const fits = (wanted, have) => wanted === '*' || wanted.split('|').indexOf(have) >= 0;
-    return html.replace(/<!--\[([a-z|*]+) ([a-z*]+)\]-->([\s\S]*?)<!--\[\]-->\n?/g, (_, states, languages, text) =>
-        fits(states, state) && fits(languages, language) ? text : '');
-}
-
-function hashes(html, tag) {
-    const found = [];
-    html.replace(new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`, 'g'), (_, text) => {
-        found.push(`'sha256-${crypto.createHash('sha256').update(text).digest('base64')}'`);
-        return '';
-    });
-    return found.join(' ') || "'none'";
-}
-
-function htmlAnswer(r, state, code) {
-    const language = preferred(r.headersIn['Accept-Language'], ['en', 'fr']);
-    const html = pick(fs.readFileSync(PAGE, 'utf8'), state, language)
-        .replace(/@AGENT@/g, r.variables.agent_name).replace(/@LANGUAGE@/g, language).replace(/@STATE@/g, state).replace(/@CODE@/g, code);
-    return {
-        body: html,
-        headers: {
-            'Content-Type': 'text/html',
-            'Content-Language': language,
-            'Content-Security-Policy': `default-src 'none'; style-src ${hashes(html, 'style')}; ` +
-                `script-src ${hashes(html, 'script')}; connect-src 'self'; img-src data:; ` +
-                "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            'Referrer-Policy': 'no-referrer',
-        },
+    // What a visitor is told, by ngrok's code; any other is a refusal.
+    const STATES = {
+        offline: [3200, 3202, 724, 742, 743],
+        app: [8012, 3004],
+        limit: [734, 702, 703],
+        quota: [725, 726, 727, 728, 729, 730, 731],
     };
-}
 
-function jsonAnswer(r, state, code) {
-    const facts = { error: 'agent_unavailable', agent: r.variables.agent_name, state: state };
-    if (code) {
-        facts.ngrok_error_code = code;
+    const RETRY_AFTER = { offline: 5, app: 5, limit: 60, quota: 3600, refused: 3600, maintenance: 60, stopped: 5 };
+
+    function stateOf(code) {
+        const number = Number(code.replace('ERR_NGROK_', ''));
+        for (const state in STATES) {
+            if (STATES[state].indexOf(number) >= 0) {
+                return state;
+            }
+        }
+        return 'refused';
     }
-    if (vaettir.discord) {
-        facts.discord = vaettir.discord;
+
+    // --- The page -------------------------------------------------------------------------------------------------
+
+    function preferred(accepted, choices) {
+        let best = choices[0], quality = 0;
+        (accepted || '').toLowerCase().split(',').forEach((part) => {
+            const words = part.split(';').map((word) => word.trim());
+            const language = words[0].split('-')[0];
+            const q = words.filter((word) => word.startsWith('q='))[0];
+            const value = q ? Number(q.slice(2)) || 0 : 1;
+            if (value > quality && choices.indexOf(language) >= 0) {
+                best = language;
+                quality = value;
+            }
+        });
+        return best;
     }
-    facts.retry_after = RETRY_AFTER[state];
-    return { body: JSON.stringify(facts) + '\n', headers: { 'Content-Type': 'application/json' } };
-}
 
-function textAnswer(r, state) {
-    return { body: `${r.variables.agent_name}: ${state}\n`, headers: { 'Content-Type': 'text/plain' } };
-}
-
-function answer(r, state, code) {
-    const accept = (r.headersIn.Accept || '').toLowerCase();
-    const wantsJson = /application\/([a-z.-]+\+)?json/.test(accept) && accept.indexOf('text/html') < 0;
-    const form = r.variables.upgrade ? textAnswer : wantsJson ? jsonAnswer : htmlAnswer;
-    const made = form(r, state, code);
-    // nginx repeats the charset of the answer that this one replaces.
-    if (!/charset=/i.test(r.variables.upstream_http_content_type || '')) {
-        made.headers['Content-Type'] += '; charset=utf-8';
+    // <!--[offline en]-->…<!--[]--> stays for this state and language only; several of a kind are separated by |, * is any.
+    function pick(html, state, language) {
+        const fits = (wanted, have) => wanted === '*' || wanted.split('|').indexOf(have) >= 0;
+        return html.replace(/<!--\[([a-z|*]+) ([a-z*]+)\]-->([\s\S]*?)<!--\[\]-->\n?/g, (_, states, languages, text) =>
+            fits(states, state) && fits(languages, language) ? text : '');
     }
-    made.headers['Retry-After'] = String(RETRY_AFTER[state]);
-    made.headers['Cache-Control'] = 'no-store';
-    made.headers['Vary'] = 'Accept, Accept-Language';
-    made.headers['X-Robots-Tag'] = 'noindex';
-    made.headers['X-Content-Type-Options'] = 'nosniff';
-    made.headers['X-Vaettir-State'] = state;
-    r.variables.vaettir_state = state;
-    return made;
-}
 
-// A code is shown and logged only if it looks like one.
-function known(code) {
-    return /^ERR_NGROK_[0-9]{1,5}$/.test(code) ? code : '';
-}
+    function hashes(html, tag) {
+        const found = [];
+        html.replace(new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`, 'g'), (_, text) => {
+            found.push(`'sha256-${crypto.createHash('sha256').update(text).digest('base64')}'`);
+            return '';
+        });
+        return found.join(' ') || "'none'";
+    }
 
-// --- In place of an answer of the tunnel ----------------------------------------------------------------------
+    function htmlAnswer(r, state, code) {
+        const language = preferred(r.headersIn['Accept-Language'], ['en', 'fr']);
+        const html = pick(fs.readFileSync(PAGE, 'utf8'), state, language)
+            .replace(/@AGENT@/g, r.variables.agent_name).replace(/@LANGUAGE@/g, language).replace(/@STATE@/g, state).replace(/@CODE@/g, code);
+        return {
+            body: html,
+            headers: {
+                'Content-Type': 'text/html',
+                'Content-Language': language,
+                'Content-Security-Policy': `default-src 'none'; style-src ${hashes(html, 'style')}; ` +
+                    `script-src ${hashes(html, 'script')}; connect-src 'self'; img-src data:; ` +
+                    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+                'Referrer-Policy': 'no-referrer',
+            },
+        };
+    }
+
+    function jsonAnswer(r, state, code) {
+        const facts = { error: 'agent_unavailable', agent: r.variables.agent_name, state: state };
+        if (code) {
+            facts.ngrok_error_code = code;
+        }
+        if (vaettir.discord) {
+            facts.discord = vaettir.discord;
+        }
+        facts.retry_after = RETRY_AFTER[state];
+        return { body: JSON.stringify(facts) + '\n', headers: { 'Content-Type': 'application/json' } };
+    }
+
+    function textAnswer(r, state) {
+        return { body: `${r.variables.agent_name}: ${state}\n`, headers: { 'Content-Type': 'text/plain' } };
+    }
+
+    function answer(r, state, code) {
+        const accept = (r.headersIn.Accept || '').toLowerCase();
+        const wantsJson = /application\/([a-z.-]+\+)?json/.test(accept) && accept.indexOf('text/html') < 0;
+        const form = r.variables.upgrade ? textAnswer : wantsJson ? jsonAnswer : htmlAnswer;
+        const made = form(r, state, code);
+        // nginx repeats the charset of the answer that this one replaces.
+        if (!/charset=/i.test(r.variables.upstream_http_content_type || '')) {
+            made.headers['Content-Type'] += '; charset=utf-8';
+        }
+        made.headers['Retry-After'] = String(RETRY_AFTER[state]);
+        made.headers['Cache-Control'] = 'no-store';
+        made.headers['Vary'] = 'Accept, Accept-Language';
+        made.headers['X-Robots-Tag'] = 'noindex';
+        made.headers['X-Content-Type-Options'] = 'nosniff';
+        made.headers['X-Vaettir-State'] = state;
+        r.variables.vaettir_state = state;
+        return made;
+    }
+
+    // A code is shown and logged only if it looks like one.
+    function known(code) {
+        return /^ERR_NGROK_[0-9]{1,5}$/.test(code) ? code : '';
+    }
+
+    // --- In place of no answer ------------------------------------------------------------------------------------
+
+    function send(r, state) {
+        const made = answer(r, state, '');
+        for (const name in made.headers) {
+            r.headersOut[name] = made.headers[name];
+        }
+        r.return(503, made.body);
+    }
+
+    function unreachable(r) {
+        // A plain target is the app itself, not a tunnel to it.
+        const state = vaettir.scheme === 'http' ? 'app' : 'offline';
+        noteOutage(state);
+        send(r, state);
+    }
+
+    function maintenance(r) {
+        send(r, 'maintenance');
+    }
+
+    // The page container, for an agent whose own container does not run.
+    function stopped(r) {
+        send(r, 'stopped');
+    }
+
+    // --- The way back: the page of a waiting visitor asks, one probe answers all of them --------------------------------
+
+    // How long between two probes, by the age of the outage. A forgotten tab: 382 requests on its first day, 96 a day later.
+    function interval(state, age) {
+        if (age >= 6 * HOUR) {
+            return 15 * MINUTE;
+        }
+        if (age >= HOUR) {
+            return 5 * MINUTE;
+        }
+        const patient = state === 'limit' || state === 'quota' || state === 'refused';
+        return patient || age >= 10 * MINUTE ? MINUTE : 3 * SECOND;
+    }
+
+    function readOutage(now) {
+        const outage = JSON.parse(ngx.shared.vaettir.get('outage') || 'null');
+        // Nobody has met it for longer than anybody waits: if there is one, it is another.
+        return outage && now - outage.last > HOUR ? null : outage;
+    }
+
+    function noteOutage(state) {
+        const now = Date.now();
+        const outage = readOutage(now) || { since: now };
+        outage.last = now;
+        outage.state = state;
+        ngx.shared.vaettir.set('outage', JSON.stringify(outage));
+        return outage;
+    }
+
+    function outageIsOver() {
+        ngx.shared.vaettir.delete('outage');
+        // The next one is asked about soon, whatever the pace of this one was.
+        ngx.shared.vaettir.set('turn', '1', 3 * SECOND);
+    }
+
+    function sayStatus(r, status) {
+        r.headersOut['Content-Type'] = 'application/json';
+        r.headersOut['Cache-Control'] = 'no-store';
+        r.return(200, JSON.stringify(status) + '\n');
+    }
+
+    async function status(r) {
+        const now = Date.now();
+        let outage = readOutage(now);
+        if (!outage) {
+            sayStatus(r, { up: true });
+            return;
+        }
+        const wait = interval(outage.state, now - outage.since);
+        const shared = ngx.shared.vaettir;
+        // Whoever gets the turn makes the probe; the others hear what is known.
+        if (shared.add('turn', '1', wait)) {
+            shared.set('probe', String(now));
+            shared.set('busy', '1', 9 * SECOND);
+            const reply = await r.subrequest('/__vaettir/probe', { method: 'HEAD' });
+            shared.delete('busy');
+            const code = reply.headersOut['ngrok-error-code'];
+            if (code === undefined && reply.status !== 502 && reply.status !== 504) {
+                outageIsOver();
+                sayStatus(r, { up: true });
+                return;
+            }
+            outage = noteOutage(code === undefined ? 'offline' : stateOf(code));
+        }
+        const next = Number(shared.get('probe') || 0) + interval(outage.state, Date.now() - outage.since) - Date.now();
+        // While the probe is under way the others ask again at once, or they would be back a whole interval later.
+        sayStatus(r, { up: false, state: outage.state, next: shared.has('busy') ? 500 : Math.max(next, 500) });
+    }
+
+    function maintenanceStatus(r) {
+        sayStatus(r, { up: false, state: 'maintenance', next: 10 * SECOND });
+    }
+
+    // Traefik asks the agent's own container again as soon as it runs.
+    function stoppedStatus(r) {
+        sayStatus(r, { up: false, state: 'stopped', next: 3 * SECOND });
+    }
+
+    // An ngrok error: the page in place of the answer.
+    function replace(r, code) {
+        const state = stateOf(code);
+        const made = answer(r, state, known(code));
+        for (const name in r.headersOut) {
+            delete r.headersOut[name];
+        }
+        for (const name in made.headers) {
+            r.headersOut[name] = made.headers[name];
+        }
+        r.headersOut['Content-Length'] = String(Buffer.byteLength(made.body));
+        r.status = 503;
+        r.variables.vaettir_page = made.body;
+        noteOutage(state);
+    }
+
+    return { maintenance, maintenanceStatus, outageIsOver, replace, status, stopped, stoppedStatus, unreachable };
+}
 
 function headers(r) {
     const code = r.headersOut['ngrok-error-code'];
-    if (code === undefined) {
-        // Only an answer of the tunnel itself; the cache has some all the time.
-        if (ngx.shared.vaettir.has('outage') && !/HIT|STALE|UPDATING/.test(r.variables.upstream_cache_status)) {
-            outageIsOver();
-        }
+    if (code !== undefined) {
+        lazy().replace(r, code);
         return;
     }
-    const state = stateOf(code);
-    const made = answer(r, state, known(code));
-    for (const name in r.headersOut) {
-        delete r.headersOut[name];
+    // Only an answer of the tunnel itself; the cache has some all the time.
+    if (ngx.shared.vaettir.has('outage') && !/HIT|STALE|UPDATING/.test(r.variables.upstream_cache_status)) {
+        lazy().outageIsOver();
     }
-    for (const name in made.headers) {
-        r.headersOut[name] = made.headers[name];
-    }
-    r.headersOut['Content-Length'] = String(Buffer.byteLength(made.body));
-    r.status = 503;
-    r.variables.vaettir_page = made.body;
-    noteOutage(state);
+    r.done(); // the body stays out of JavaScript
 }
 
+// Reached only by an answer that the page replaces.
 function body(r, data, flags) {
-    if (!r.variables.vaettir_state) {
-        r.sendBuffer(data, flags);
-        r.done(); // the rest of a large body stays out of JavaScript
-    } else if (flags.last) {
+    if (flags.last) {
         r.sendBuffer(r.variables.vaettir_page, flags);
     }
 }
 
-// --- In place of no answer ------------------------------------------------------------------------------------
-
-function send(r, state) {
-    const made = answer(r, state, '');
-    for (const name in made.headers) {
-        r.headersOut[name] = made.headers[name];
-    }
-    r.return(503, made.body);
-}
-
-function unreachable(r) {
-    // A plain target is the app itself, not a tunnel to it.
-    const state = vaettir.scheme === 'http' ? 'app' : 'offline';
-    noteOutage(state);
-    send(r, state);
-}
-
-function maintenance(r) {
-    send(r, 'maintenance');
-}
-
-// The page container, for an agent whose own container does not run.
-function stopped(r) {
-    send(r, 'stopped');
-}
-
-// --- The way back: the page of a waiting visitor asks, one probe answers all of them --------------------------------
-
-// How long between two probes, by the age of the outage. A forgotten tab: 382 requests on its first day, 96 a day later.
-function interval(state, age) {
-    if (age >= 6 * HOUR) {
-        return 15 * MINUTE;
-    }
-    if (age >= HOUR) {
-        return 5 * MINUTE;
-    }
-    const patient = state === 'limit' || state === 'quota' || state === 'refused';
-    return patient || age >= 10 * MINUTE ? MINUTE : 3 * SECOND;
-}
-
-function readOutage(now) {
-    const outage = JSON.parse(ngx.shared.vaettir.get('outage') || 'null');
-    // Nobody has met it for longer than anybody waits: if there is one, it is another.
-    return outage && now - outage.last > HOUR ? null : outage;
-}
-
-function noteOutage(state) {
-    const now = Date.now();
-    const outage = readOutage(now) || { since: now };
-    outage.last = now;
-    outage.state = state;
-    ngx.shared.vaettir.set('outage', JSON.stringify(outage));
-    return outage;
-}
-
-function outageIsOver() {
-    ngx.shared.vaettir.delete('outage');
-    // The next one is asked about soon, whatever the pace of this one was.
-    ngx.shared.vaettir.set('turn', '1', 3 * SECOND);
-}
-
-function sayStatus(r, status) {
-    r.headersOut['Content-Type'] = 'application/json';
-    r.headersOut['Cache-Control'] = 'no-store';
-    r.return(200, JSON.stringify(status) + '\n');
-}
-
-async function status(r) {
-    const now = Date.now();
-    let outage = readOutage(now);
-    if (!outage) {
-        sayStatus(r, { up: true });
-        return;
-    }
-    const wait = interval(outage.state, now - outage.since);
-    const shared = ngx.shared.vaettir;
-    // Whoever gets the turn makes the probe; the others hear what is known.
-    if (shared.add('turn', '1', wait)) {
-        shared.set('probe', String(now));
-        const reply = await r.subrequest('/__vaettir/probe', { method: 'HEAD' });
-        const code = reply.headersOut['ngrok-error-code'];
-        if (code === undefined && reply.status !== 502 && reply.status !== 504) {
-            outageIsOver();
-            sayStatus(r, { up: true });
-            return;
-        }
-        outage = noteOutage(code === undefined ? 'offline' : stateOf(code));
-    }
-    const next = Number(shared.get('probe') || 0) + interval(outage.state, Date.now() - outage.since) - Date.now();
-    sayStatus(r, { up: false, state: outage.state, next: Math.max(next, 500) });
-}
-
-function maintenanceStatus(r) {
-    sayStatus(r, { up: false, state: 'maintenance', next: 10 * SECOND });
-}
-
-// Traefik asks the agent's own container again as soon as it runs.
-function stoppedStatus(r) {
-    sayStatus(r, { up: false, state: 'stopped', next: 3 * SECOND });
-}
+const maintenance = (r) => lazy().maintenance(r);
+const maintenanceStatus = (r) => lazy().maintenanceStatus(r);
+const status = (r) => lazy().status(r);
+const stopped = (r) => lazy().stopped(r);
+const stoppedStatus = (r) => lazy().stoppedStatus(r);
+const unreachable = (r) => lazy().unreachable(r);
 
 export default { body, headers, maintenance, maintenanceStatus, status, stopped, stoppedStatus, unreachable };

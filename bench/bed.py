@@ -23,7 +23,7 @@ NETWORK = "vaettir-bench"
 TUNNEL = "ocapistaine.ngrok-free.app"
 TOOLS_IMAGE = "vaettir-bench/tools:1"
 BODY = 100_000_000  # bytes of the large one
-PAGE_HOST = "{name}.bench.example"
+PAGE_HOST = "{name}.vaettir.example"
 
 
 @dataclass
@@ -59,10 +59,11 @@ def cpus() -> tuple[str, str]:
 class Bed:
     """What the measurements call."""
 
-    def __init__(self, contestants: list[Contestant], edge_pid: int, edge_address: str) -> None:
+    def __init__(self, contestants: list[Contestant], edge_pid: int, edge_address: str, front_address: str) -> None:
         self.contestants = contestants
         self.edge_pid = edge_pid
         self.edge_address = edge_address
+        self.front_address = front_address
         self.asked = 0  # our own questions to the edge's counters, each a connection and a request
 
     def tools(self, *command: str) -> str:
@@ -151,7 +152,7 @@ def _ours(workers: int) -> str:
     agent = stand.settings(
         ca_certificate=str(ca.FOLDER / "ca.pem"),
         worker_processes=workers,
-        extra_origins=[f"http://{PAGE_HOST.format(name=f'ours-{workers}')}"],  # the front here speaks plain HTTP
+        domain=PAGE_HOST.format(name=f"ours-{workers}"),
     )
     tag = f"vaettir-bench/ours:{workers}"
     with tempfile.TemporaryDirectory() as folder:
@@ -176,6 +177,26 @@ def _contestants() -> list[Contestant]:
         Contestant("haproxy", TOOLS_IMAGE, peers, ["haproxy", "-W", "-db", "-f", "/etc/bench/haproxy.cfg"]),
         Contestant("traefik", images.TRAEFIK, peers, ["--configFile=/etc/bench/traefik.yml"]),
     ]
+
+
+def _front(contestants: list[Contestant]) -> Path:
+    """Traefik in front of everybody, for the page: a browser speaks TLS and HTTP/2 to it."""
+    folder = STATE / "bench" / "front"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [one.name for one in contestants if not one.direct]
+    dynamic = {
+        "http": {
+            "routers": {
+                name: {"rule": f"Host(`{PAGE_HOST.format(name=name)}`)", "service": name, "tls": {}} for name in names
+            },
+            "services": {
+                name: {"loadBalancer": {"servers": [{"url": f"http://{NETWORK}-{name}:80"}]}} for name in names
+            },
+        },
+        "tls": {"certificates": [{"certFile": "/etc/rig/public.pem", "keyFile": "/etc/rig/public.key"}]},
+    }
+    (folder / "dynamic.yml").write_text(json.dumps(dynamic), encoding="utf-8")  # JSON is YAML
+    return folder
 
 
 def remove() -> None:
@@ -238,7 +259,11 @@ def bed() -> Iterator[Bed]:
                     *contestant.options,
                     command=contestant.command,
                 )
-        made = Bed(contestants, *_place(edge))
+        front = ["-v", f"{_front(contestants)}:/etc/bench:ro"]
+        front += [f"-v={ca.FOLDER}/public.{kind}:/etc/rig/public.{kind}:ro" for kind in ("pem", "key")]
+        points = ["--entryPoints.websecure.address=:443", "--providers.file.filename=/etc/bench/dynamic.yml"]
+        _start(f"{NETWORK}-front", images.TRAEFIK, rest, *front, command=points)
+        made = Bed(contestants, *_place(edge), front_address=_place(f"{NETWORK}-front")[1])
         made.locate()
         wait_for("Streamlit", lambda: made.tools("curl", "-sk", f"https://{TUNNEL}/_stcore/health") == "ok", 60)
         yield made

@@ -98,6 +98,16 @@ def test_asset_is_asked_for_once(app: App, proxy: stand.Proxy) -> None:
     assert app.asked[path] == 1
 
 
+def test_a_browser_names_its_own_origin(app: App, proxy: stand.Proxy) -> None:
+    """Chromium does so with every module script, and those are nearly all of a page."""
+    path = fresh()
+    for _ in range(2):
+        assert get(proxy, path, ("Origin", f"https://{HOST}")).body == SCRIPT
+    assert app.asked[path] == 1
+    assert get(proxy, path, ("Origin", "https://elsewhere.example")).body == SCRIPT
+    assert app.asked[path] == 2
+
+
 def test_hundred_visitors_at_once_ask_once(app: App, proxy: stand.Proxy) -> None:
     path = fresh()
     app.hold.clear()

@@ -89,9 +89,7 @@ def browser(bed: Bed) -> Iterator[Callable[[Contestant], Sample]]:
     """A function that loads the Streamlit app's page with an empty browser."""
     names = f"--host-resolver-rules=MAP {PAGE_HOST.format(name='*')} {bed.front_address}"
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=[*FLAGS, names]
-        )
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, names])
 
         def load(contestant: Contestant) -> Sample:
             for _ in range(5):

@@ -135,6 +135,7 @@ def test_screenshots(visit: Callable[..., Page], world: demo.World, tmp_path: Pa
     for name, device in (("app", DESKTOP), ("app-phone", PHONE)):
         page = visit(color_scheme="light", **device)
         app(page)
+        expect(page.get_by_test_id("stFileUploaderDropzone")).to_be_visible()  # the last thing to be drawn
         page.screenshot(path=folder / f"{name}.png")
     world.edge.delete(demo.TUNNEL)
     for scheme in ("light", "dark"):

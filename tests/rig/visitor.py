@@ -102,7 +102,7 @@ class Visitor:
         while True:
             try:
                 answer = self.get(url)
-            except aiohttp.ClientConnectionError as error:
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
                 answer = Answer(0, {}, str(error).encode())
             if answer.status == status or time.monotonic() > end:
                 return answer

@@ -240,10 +240,14 @@ class FileSet:
         if not self.module.check_mode:
             os.unlink(path)
             self.manifest.forget(relative)
-            folder = os.path.dirname(path)
-            if os.path.dirname(folder) != self.root:  # one agent's own folder; those at the top stay for the others
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
+            self.remove_empty(os.path.dirname(relative))
+
+    def remove_empty(self, relative: str) -> None:
+        """One agent's own folder goes with its last file; those at the top, and the wanted ones, stay."""
+        wanted = [directory["path"] for directory in self.module.params["directories"]]
+        if os.path.dirname(relative) and relative not in wanted:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(self.root, relative))
 
     def keep_edit(self, relative: str, before: bytes) -> None:
         """What somebody wrote by hand is kept beside the file."""

@@ -96,6 +96,26 @@ def test_only_ours_is_removed(folder: Folder) -> None:
     assert folder.set(absent=["a.txt"])["changed"] is False
 
 
+def test_edit_by_hand_is_kept_when_removed(folder: Folder) -> None:
+    folder.put("one\n")
+    (folder.root / "a.txt").write_text("by hand\n", encoding="utf-8")
+    (backup,) = folder.set(absent=["a.txt"])["backups"]
+    assert folder.visible() == [backup]
+    assert folder.text(backup) == "by hand\n"
+
+
+def test_an_agents_own_folder_goes_with_its_last_file(folder: Folder) -> None:
+    for path in ("secrets/a/tunnel", "traefik/dynamic/tls.yml", "agents/a.yml"):
+        folder.put("one\n", path)
+    folder.set(
+        directories=[{"path": "traefik/dynamic"}],
+        absent=["secrets/a/tunnel", "traefik/dynamic/tls.yml", "agents/a.yml"],
+    )
+    assert not (folder.root / "secrets/a").exists()
+    for kept in ("secrets", "traefik/dynamic", "agents"):
+        assert (folder.root / kept).is_dir()
+
+
 def test_mode_is_mended(folder: Folder) -> None:
     folder.put("one\n", mode="0600")
     (folder.root / "a.txt").chmod(0o666)

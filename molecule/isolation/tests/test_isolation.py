@@ -160,7 +160,8 @@ def test_a_killed_run_is_healed_by_the_next(server, task, seconds):
     assert f"{seconds}s" in server.check_output(f"grep -m1 proxy_read_timeout {HOME}/proxy-configs/two.conf.template")
     run = playbook.run(playbook.DEPLOY, extra=settings)
     assert run.status == 0, run
-    assert any("agent_proxy" in line for line in run.changed)
+    # A start that is under way on the server goes on without Ansible, and may leave nothing to do.
+    assert task == "Start the agent" or any("agent_proxy" in line for line in run.changed)
     assert kept_time_out(server) == f"{seconds}s;"
     assert server.check_output("docker inspect -f '{{.Id}}' vaettir-one-1") == first
 

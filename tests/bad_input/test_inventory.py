@@ -146,7 +146,7 @@ CASES = [
     Case(
         "entries-same-domain-one-deployed",
         {**agents({"name": "a", "extra_domains": ["x.example"]}, {"name": "b", "domain": "x.example"}), "agent": "b"},
-        ("domain 'x.example' of agent b is agent a's too",),
+        ("domain 'x.example' of agent a is agent b's too",),
     ),
     Case(
         "agents-same-domain-by-variable",

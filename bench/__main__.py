@@ -86,7 +86,7 @@ def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
                         load(proxies[0])  # the app's own first time
                         for number in rounds_until(870):
                             say(f"bench: page, round {number + 1} of {rounds}")
-                            for contestant in proxies:
+                            for contestant in proxies[:: -1 if number % 2 else 1]:
                                 if contestant.name == "ours-1":
                                     continue
                                 if contestant.name == "ours-2":

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,6 +101,7 @@ def browser(bed: Bed) -> Iterator[Callable[[Contestant], Sample]]:
 
         def once(contestant: Contestant) -> Sample | None:
             disturbed: list[str] = []
+            time.sleep(0.3)  # what the last page and the emptied cache left to do
             before = bed.counters()
             with contextlib.closing(chromium.new_context(ignore_https_errors=True)) as context:
                 page = context.new_page()

@@ -196,8 +196,8 @@ def _chart(results: dict[str, Any]) -> None:
     panels = (
         ("Requests per second", "assets_0", "requests_per_second", "more is better"),
         ("CPU per request, µs", "assets_0", "cpu_us_per_request", "less is better"),
-        ("Streamlit page at 30 ms, s", "page_warm", "seconds", "less is better"),
-        ("Tunnel requests per page", "page_warm", "tunnel_requests", "less is better"),
+        ("Streamlit page at 30 ms, warm, s", "page_warm", "seconds", "less is better"),
+        ("Tunnel requests, warm page", "page_warm", "tunnel_requests", "less is better"),
     )
     figure, axes = pyplot.subplots(1, len(panels), figsize=(11, 2.3), sharey=True, layout="constrained")
     figure.set_facecolor("white")

@@ -5,23 +5,55 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
 AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
+COMPOSE = "com.docker.compose."  # what compose's own labels begin with
 
 
-def docker(*arguments: str, cwd: str | None = None, timeout: float = 60) -> tuple[int, str, str]:
+class DockerError(Exception):
+    """A docker command that failed, in one line."""
+
+
+def last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def docker(
+    *arguments: str,
+    cwd: str | None = None,
+    timeout: float = 60,
+    environment: dict[str, str] | None = None,
+    stdin: str = "",
+) -> tuple[int, str, str]:
     """Exit status, output, error text; status 127 where there is no docker command."""
     try:
         done = subprocess.run(
-            ["docker", *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+            ["docker", *arguments],
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     except FileNotFoundError:
         return 127, "", "there is no docker command"
     except subprocess.TimeoutExpired:
         return 124, "", f"no answer within {timeout:.0f} s"
     return done.returncode, done.stdout, done.stderr.strip()
+
+
+def checked(*arguments: str, **more: Any) -> str:
+    """The command's output; its last word where it failed."""
+    status, output, error = docker(*arguments, **more)
+    if status:
+        raise DockerError(last_line(error) or f"`docker {arguments[0]}` ended with {status}")
+    return output
 
 
 def inspect(kind: str, *names: str) -> dict[str, Any] | None:
@@ -37,3 +69,17 @@ def inspect(kind: str, *names: str) -> dict[str, Any] | None:
 def environment(container: dict[str, Any]) -> dict[str, str]:
     """The environment a container was created with."""
     return dict(item.split("=", 1) for item in container["Config"]["Env"] or [] if "=" in item)
+
+
+def labels(container: dict[str, Any]) -> dict[str, str]:
+    return container["Config"]["Labels"] or {}
+
+
+def health(container: dict[str, Any]) -> str:
+    """Docker's word for it; empty where it is not asked for."""
+    return str((container["State"].get("Health") or {}).get("Status", ""))
+
+
+def address(container: dict[str, Any]) -> str:
+    networks = container["NetworkSettings"]["Networks"]
+    return next((network["IPAddress"] for network in networks.values() if network["IPAddress"]), "")

@@ -74,3 +74,26 @@ def change(text: str, present: dict[str, str], absent: list[str]) -> str:
                 parts[-1] = (parts[-1][0], parts[-1][1] + newline)
             parts.append((key, f"{key}={value}{newline}"))
     return "".join(raw for _key, raw in parts)
+
+
+def raw(text: str, keys: list[str]) -> dict[str, str | None]:
+    """How each key's last assignment is spelt, or None."""
+    found: dict[str, str | None] = dict.fromkeys(keys)
+    found.update({key: part for key, part in statements(text) if key in found})
+    return found
+
+
+def restore(text: str, spelt: dict[str, str | None]) -> str:
+    """The keys as `raw` had found them; one that has its value already stays where and as it is."""
+    for key, part in spelt.items():
+        if part is None:
+            text = change(text, {}, [key])
+        elif raw(text, [key])[key] != part:
+            text = change(text, {key: value_of(part)}, [])
+            parts = statements(text)
+            last = max(index for index, (name, _raw) in enumerate(parts) if name == key)
+            ending = parts[last][1][len(parts[last][1].rstrip("\r\n")) :]
+            # A last line may have had no end; in the middle it needs one.
+            spelling = part if last == len(parts) - 1 else part.rstrip("\r\n") + ending
+            text = "".join(spelling if index == last else old for index, (_name, old) in enumerate(parts))
+    return text

@@ -12,10 +12,7 @@ version_added: 0.1.0
 description:
   - Looks at the running state, not at what a run happened to change, so that a run that was killed between two steps is
     healed by the next one.
-  - The image is out of date when a file in the running container differs from the wanted one, or when it was not
-    built on
-    the wanted base image. The container is out of date when compose would recreate it or its environment differs from
-    C(.env).
+  - What nginx reads only needs a reload. What compose owns needs a new container.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
@@ -49,25 +46,21 @@ options:
     type: str
     default: ''
   files:
-    description: Absolute path in the container, and the SHA-256 in hexadecimal digits of the wanted content.
+    description:
+      - Name of a file in a release, and the SHA-256 in hexadecimal digits of its wanted content. Without any, nothing
+        is compared.
+      - C(Dockerfile) and C(entrypoint.sh) make an image, C(compose.yml) is compose's own matter, all others are what
+        nginx reads.
     type: dict
     default: {}
+  tunnel:
+    description: SHA-256 in hexadecimal digits of the tunnel's secret. Empty if it has none.
+    type: str
+    default: ''
   environment:
     description: Keys of C(.env) that this run sets, with their values. Other keys are read from C(.env).
     type: dict
     default: {}
-  started_with:
-    description: >-
-      Paths relative to O(root) of files that the container reads when it starts. It must be made anew when one is
-      younger than its start.
-    type: list
-    elements: str
-    default: []
-  shared_keys:
-    description: Keys of C(.env) that every agent of the server gets.
-    type: list
-    elements: str
-    default: []
   pending:
     description: Whether the compose service's own definition is about to change (known in check mode only).
     type: bool
@@ -82,7 +75,7 @@ EXAMPLES = r"""
     image: vaettir-ocapistaine:proxy
     base_image: nginx:1.30.6
     files:
-      /etc/vaettir/offline.js: "{{ lookup('ansible.builtin.file', 'offline.js') | hash('sha256') }}"
+      offline.js: "{{ lookup('ansible.builtin.file', 'offline.js') | hash('sha256') }}"
   register: state
 """
 
@@ -92,53 +85,65 @@ build:
   type: list
   elements: str
   returned: always
-  sample: [ocapistaine.conf.template differs]
-up:
-  description: Why the container must be made or replaced. Empty when it must not.
+  sample: [Dockerfile differs]
+start:
+  description: Why compose must start the container, with nothing running that could be replaced.
   type: list
   elements: str
   returned: always
   sample: [there is no container]
-recreate:
-  description: Whether compose must be told to replace the container, since it sees no reason of its own.
-  type: bool
+replace:
+  description: Why the running container must be replaced. Empty when it must not.
+  type: list
+  elements: str
   returned: always
+  sample: [its compose service differs]
+reload:
+  description: Why nginx must be reloaded. Empty when it must not.
+  type: list
+  elements: str
+  returned: always
+  sample: [ocapistaine.conf.template differs]
 present:
   description: What Docker has of the agent.
   type: list
   elements: str
   choices: [container, images, volume]
   returned: always
-stale:
-  description: Other agents whose running container has an old value of a key of O(shared_keys).
-  type: list
-  elements: str
-  returned: always
 address:
   description: The container's IP address on the host. Empty when it does not run.
   type: str
   returned: always
+health:
+  description: Docker's word for the container's health. Empty when it does not run.
+  type: str
+  returned: always
+draining:
+  description: How many of nginx's workers live on for sockets that were open before a reload.
+  type: int
+  returned: always
+release:
+  description: ID of the current release. Empty if there is none.
+  type: str
+  returned: always
+compose_error:
+  description: Why compose cannot read the project, for instance because of another agent's file. Empty when it can.
+  type: str
+  returned: always
 """
 
-import calendar
-import os
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _dotenv, _files, _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _dotenv, _files, _release
 
-CONFIG_HASH = "com.docker.compose.config-hash"
-
-
-def parse_sums(output: str) -> dict[str, str]:
-    """Path -> digest of `sha256sum` output."""
-    return {line[66:]: line[:64] for line in output.splitlines() if len(line) > 66}
+IMAGE_FILES = ("Dockerfile", "entrypoint.sh")
 
 
-def start_time(text: str) -> float:
-    """Seconds since the epoch of an Engine timestamp, which has nanoseconds and is always UTC."""
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:].rstrip("Z"))
+def differing(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
+    """A sentence for each name whose digest is another one, or is there on one side only."""
+    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    return [f"{name} {'differs' if name in wanted else 'goes'}" for name in names]
 
 
 def built_on(image: dict[str, Any], base: dict[str, Any]) -> bool:
@@ -150,46 +155,39 @@ def built_on(image: dict[str, Any], base: dict[str, Any]) -> bool:
 class AgentInfo:
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
-        self.root: str = params["root"]
-        content = _files.read_bytes(os.path.join(self.root, ".env")) or b""
-        self.environment = _dotenv.read(content.decode("utf-8", "replace"))
-        self.environment.update({key: str(value) for key, value in params["environment"].items()})
-        self.container = _docker.inspect("container", f"{params['project']}-{params['name']}-1")
+        self.root, self.name = params["root"], params["name"]
+        self.store = _release.Store(self.root, self.name)
+        self.container = _agent.Agent(params["project"], self.name).current()
+        self.running = self.container if self.container and self.container["State"]["Running"] else None
         self.image = _docker.inspect("image", params["image"])
+        self.state = _agent.state(self.running["Id"]) if self.running else _release.State()
+        self.compose_error = ""
 
     def collect(self) -> dict[str, Any]:
         build = self.build_reasons()
         return {
             "build": build,
-            "up": self.up_reasons(bool(build)),
-            "recreate": bool(self.younger()),
+            "start": self.start_reasons(),
+            "replace": self.replace_reasons(bool(build)),
+            "reload": self.reload_reasons(),
             "present": self.present(),
-            "stale": self.stale(),
-            "address": self.address(),
+            "address": _docker.address(self.running) if self.running else "",
+            "health": _docker.health(self.running) if self.running else "",
+            "draining": self.state.draining,
+            "release": self.store.current().release,
+            "compose_error": self.compose_error,
         }
-
-    def younger(self) -> list[str]:
-        """Files that changed after the container had read them."""
-        if not self.container or not self.container["State"]["Running"]:
-            return []
-        started = start_time(self.container["State"]["StartedAt"])
-        paths = [path for path in self.params["started_with"] if os.path.exists(os.path.join(self.root, path))]
-        return [path for path in paths if os.stat(os.path.join(self.root, path)).st_mtime > started]
 
     def present(self) -> list[str]:
-        name = self.params["name"]
-        label = f"label={_docker.AGENT_LABEL}={name}"
+        label = f"label={_docker.AGENT_LABEL}={self.name}"
         found = {
             # A service of the owner's may have the same name.
-            "container": self.container is not None and self.labels(self.container).get(_docker.AGENT_LABEL) == name,
+            "container": self.container is not None
+            and _docker.labels(self.container).get(_docker.AGENT_LABEL) == self.name,
             "images": bool(_docker.docker("image", "ls", "--quiet", "--filter", label)[1]),
-            "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{name}-cache")),
+            "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{self.name}-cache")),
         }
         return [kind for kind, there in found.items() if there]
-
-    def address(self) -> str:
-        networks = self.container["NetworkSettings"]["Networks"] if self.container else {}
-        return next((network["IPAddress"] for network in networks.values() if network["IPAddress"]), "")
 
     def build_reasons(self) -> list[str]:
         if not self.image:
@@ -197,61 +195,50 @@ class AgentInfo:
         base = _docker.inspect("image", self.params["base_image"]) if self.params["base_image"] else None
         if base and not built_on(self.image, base):
             return [f"it is not built on {self.params['base_image']}"]
-        if not self.container or not self.container["State"]["Running"]:
+        if not self.running:
             return ["the container does not run, so what is in its image is not known"]
-        if self.container["Image"] != self.image["Id"]:
-            return ["the container does not run this image"]
-        paths = sorted(self.params["files"])
-        _status, output, _error = _docker.docker("exec", self.container["Id"], "sha256sum", *paths)
-        found = parse_sums(output)
-        return [f"{os.path.basename(path)} differs" for path in paths if found.get(path) != self.params["files"][path]]
+        wanted = {name: digest for name, digest in self.params["files"].items() if name in IMAGE_FILES}
+        return differing(wanted, {name: self.state.files.get(f"image:{name}", "") for name in wanted})
 
-    def up_reasons(self, build: bool) -> list[str]:
+    def start_reasons(self) -> list[str]:
         if not self.container:
             return ["there is no container"]
+        return [] if self.running else [f"it is {self.container['State']['Status']}"]
+
+    def replace_reasons(self, build: bool) -> list[str]:
+        if not self.running:
+            return []
         reasons = []
         if build:
             reasons.append("its image is built anew")
-        if not self.container["State"]["Running"]:
-            reasons.append(f"it is {self.container['State']['Status']}")
-        elif self.container["State"].get("Health", {}).get("Status") == "unhealthy":
+        elif self.image and self.running["Image"] != self.image["Id"]:
+            reasons.append("it does not run this image")
+        if _docker.health(self.running) == "unhealthy":
             reasons.append("it is unhealthy")
-        reasons += [f"{path} changed after its start" for path in self.younger()]
-        key = _names.target_url_key(self.params["name"])
-        reasons += [
-            f"{name} differs" for name in [key, *self.params["shared_keys"]] if self.differs(self.container, name)
-        ]
-        if self.params["pending"] or (
-            not reasons and self.compose_hash() != self.labels(self.container).get(CONFIG_HASH)
-        ):
+        if self.params["pending"] or self.service_differs(self.running):
             reasons.append("its compose service differs")
         return reasons
 
-    def differs(self, container: dict[str, Any], key: str) -> bool:
-        return _docker.environment(container).get(key, "") != self.environment.get(key, "")
+    def service_differs(self, container: dict[str, Any]) -> bool:
+        """Asked with the container's own values: a changed value is none of the service."""
+        own = _docker.environment(container)
+        values = {key: own.get(key, "") for key in self.store.env_keys}
+        wanted, self.compose_error = _agent.compose_hash(self.root, self.name, values)
+        return not self.compose_error and wanted != _docker.labels(container).get(_agent.CONFIG_HASH)
 
-    def labels(self, container: dict[str, Any]) -> dict[str, str]:
-        return container["Config"]["Labels"] or {}
+    def reload_reasons(self) -> list[str]:
+        if not self.running or not self.params["files"]:
+            return []
+        others = (*IMAGE_FILES, "compose.yml")
+        wanted = {name: digest for name, digest in self.params["files"].items() if name not in others}
+        wanted[_release.VALUES] = _files.digest(_release.values(self.name, self.environment()))
+        if self.params["tunnel"]:
+            wanted["tunnel"] = self.params["tunnel"]
+        return differing(wanted, {name: found for name, found in self.state.files.items() if ":" not in name})
 
-    def compose_hash(self) -> str | None:
-        name = self.params["name"]
-        _status, output, _error = _docker.docker("compose", "--profile", "*", "config", "--hash", name, cwd=self.root)
-        fields = output.split()
-        return fields[1] if fields[:1] == [name] else None
-
-    def stale(self) -> list[str]:
-        project = f"label=com.docker.compose.project={self.params['project']}"
-        _status, output, _error = _docker.docker(
-            "ps", "-q", "--filter", project, "--filter", f"label={_docker.AGENT_LABEL}"
-        )
-        result = []
-        for identifier in output.split():
-            container = _docker.inspect("container", identifier)
-            name = self.labels(container).get(_docker.AGENT_LABEL, "") if container else ""
-            old = container and any(self.differs(container, key) for key in self.params["shared_keys"])
-            if old and name != self.params["name"]:
-                result.append(name)
-        return sorted(result)
+    def environment(self) -> dict[str, str]:
+        given = {key: str(value) for key, value in self.params["environment"].items()}
+        return {**_dotenv.read(self.store.environment()), **given}
 
 
 def main() -> None:
@@ -263,9 +250,8 @@ def main() -> None:
             "image": {"type": "str", "required": True},
             "base_image": {"type": "str", "default": ""},
             "files": {"type": "dict", "default": {}},
+            "tunnel": {"type": "str", "default": "", "no_log": True},
             "environment": {"type": "dict", "default": {}},
-            "started_with": {"type": "list", "elements": "str", "default": []},
-            "shared_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "pending": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

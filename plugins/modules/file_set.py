@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: file_set
-short_description: Keep a set of files in one folder, atomically
+short_description: Keep a set of files, and keys of a compose .env file, in one folder
 version_added: 0.1.0
 description:
   - Writes and removes a set of files below one folder in a single call, each file in one step (write beside,
@@ -17,6 +17,9 @@ description:
     belongs to the folder's owner. When it is tracked by git it is left alone, otherwise it is kept beside the new one.
   - A file of ours that was edited by hand is kept as C(NAME.TIMESTAMP~) before it is replaced or removed. A secret is
     not kept when it is removed.
+  - In C(.env), which others edit too, only the named keys change. All other lines, comments, their order and their line
+    ends stay byte for byte, and a key that already has the value keeps its spelling (quotes, C(export), spaces). The
+    file always has mode V(0600).
 author:
   - the locki.vaettir authors (@locki)
 attributes:
@@ -25,7 +28,7 @@ attributes:
     description: Reports what would change and touches nothing.
   diff_mode:
     support: full
-    description: Shows the text of every file that differs.
+    description: Shows the text of every file that differs, but of C(.env) only the names of the keys.
 options:
   root:
     description: Absolute path of the folder. It is made with mode V(0755) if it is not there.
@@ -108,6 +111,21 @@ options:
         description: Text instead of the entries where nothing matches.
         type: str
         required: true
+  env:
+    description: Keys of the C(.env) file in O(root). They are changed after all files.
+    type: dict
+    suboptions:
+      present:
+        description: Keys and their values.
+        type: dict
+        default: {}
+      absent:
+        description: Keys to remove.
+        type: list
+        elements: str
+        default: []
+notes:
+  - Format of C(.env) as in the Compose specification, C(.env) file syntax.
 """
 
 EXAMPLES = r"""
@@ -123,6 +141,9 @@ EXAMPLES = r"""
         header: "include:\n"
         entry: "  - path: %s\n"
         empty: "  []\n"
+    env:
+      present:
+        OCAPISTAINE_TARGET_URL: https://ocapistaine.ngrok-free.app
 """
 
 RETURN = r"""
@@ -142,6 +163,12 @@ digests:
   description: SHA-256 in hexadecimal digits of what each path of O(files) holds (or, in check mode, would hold).
   type: dict
   returned: always
+keys:
+  description: Names of the keys of C(.env) that were (or, in check mode, would be) changed.
+  type: list
+  elements: str
+  returned: always
+  sample: [OCAPISTAINE_TARGET_URL]
 kept:
   description: Relative paths that differ from the wanted text and were left alone, because they are the owner's.
   type: list
@@ -155,7 +182,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _files
+from ansible_collections.locki.vaettir.plugins.module_utils import _dotenv, _files
 
 
 class FileSet:
@@ -167,6 +194,7 @@ class FileSet:
         self.backups: list[str] = []
         self.kept: list[str] = []
         self.digests: dict[str, str] = {}
+        self.keys: list[str] = []
         self.changed = False
 
     def run(self) -> dict[str, Any]:
@@ -181,12 +209,15 @@ class FileSet:
                 self.file(entry["path"], self.listing(entry).encode(), 0o644, False)
             for path in params["absent"]:
                 self.remove(path)
+            if params["env"]:
+                self.env(params["env"]["present"], params["env"]["absent"])
         return {
             "changed": self.changed,
             "paths": self.paths,
             "backups": self.backups,
             "kept": self.kept,
             "digests": self.digests,
+            "keys": self.keys,
             "diff": self.diff,
         }
 
@@ -249,6 +280,24 @@ class FileSet:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(self.root, relative))
 
+    def env(self, present: dict[str, Any], absent: list[str]) -> None:
+        path = os.path.join(self.root, ".env")
+        content = _files.read_bytes(path)
+        # surrogateescape: bytes that are not UTF-8 come out as they went in
+        before = (content or b"").decode("utf-8", "surrogateescape")
+        after = _dotenv.change(before, {key: str(value) for key, value in present.items()}, absent)
+        if before == after and content is not None and os.stat(path).st_mode & 0o777 == 0o600:
+            return
+        old, new = _dotenv.read(before), _dotenv.read(after)
+        self.keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        self.differs(
+            ".env",
+            "".join(f"{key}=(value)\n" for key in self.keys if key in old),
+            "".join(f"{key}=(new value)\n" for key in self.keys if key in new),
+        )
+        if not self.module.check_mode:
+            _files.write_atomic(path, after.encode("utf-8", "surrogateescape"), 0o600)
+
     def keep_edit(self, relative: str, before: bytes) -> None:
         """What somebody wrote by hand is kept beside the file."""
         if self.manifest.wrote(relative, before):
@@ -260,17 +309,18 @@ class FileSet:
             _files.write_atomic(os.path.join(self.root, backup), before, mode)
 
     def note(self, relative: str, before: bytes | None, after: bytes, secret: bool) -> None:
+        hidden = "(hidden: a secret)\n"
+        self.differs(
+            relative,
+            hidden if secret else (before or b"").decode(errors="replace"),
+            hidden if secret else after.decode(errors="replace"),
+        )
+
+    def differs(self, relative: str, before: str, after: str) -> None:
         self.changed = True
         self.paths.append(relative)
-        hidden = "(hidden: a secret)\n"
-        self.diff.append(
-            {
-                "before_header": relative,
-                "after_header": relative,
-                "before": hidden if secret else (before or b"").decode(errors="replace"),
-                "after": hidden if secret else after.decode(errors="replace"),
-            }
-        )
+        names = {"before_header": relative, "after_header": relative}
+        self.diff.append({**names, "before": before, "after": after})
 
 
 def main() -> None:
@@ -309,6 +359,13 @@ def main() -> None:
                     "header": {"type": "str", "required": True},
                     "entry": {"type": "str", "required": True},
                     "empty": {"type": "str", "required": True},
+                },
+            },
+            "env": {
+                "type": "dict",
+                "options": {
+                    "present": {"type": "dict", "default": {}},
+                    "absent": {"type": "list", "elements": "str", "default": []},
                 },
             },
         },

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""An agent's containers: the one that serves, the one that it replaces, and the one that tries a release."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import Any
+
+from . import _docker, _release
+
+CONFIG_HASH = f"{_docker.COMPOSE}config-hash"
+TRIAL_LABEL = "io.locki.vaettir.trial"
+RETIRED = 8  # seconds that a container gets to fail its health: two of its checks, and a bit
+COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
+SPARE = 300  # seconds after the window until a container that does not end is removed
+
+
+class Agent:
+    def __init__(self, project: str, name: str) -> None:
+        self.project, self.name = project, name
+        self.container_name = f"{project}-{name}-1"
+        self.trial_name = f"{project}-{name}-trial"
+
+    def old_name(self, container: dict[str, Any]) -> str:
+        return f"{self.project}-{self.name}-old-{container['Id'][:8]}"
+
+    def undone_name(self, container: dict[str, Any]) -> str:
+        return f"{self.project}-{self.name}-undone-{container['Id'][:8]}"
+
+    def current(self) -> dict[str, Any] | None:
+        return _docker.inspect("container", self.container_name)
+
+    def named(self, kind: str) -> list[dict[str, Any]]:
+        """Its containers that were renamed: `old` or `undone`."""
+        label = f"label={_docker.AGENT_LABEL}={self.name}"
+        output = _docker.checked("ps", "--all", "--filter", label, "--format", "{{.Names}}")
+        prefix = f"{self.project}-{self.name}-{kind}-"
+        found = (_docker.inspect("container", name) for name in output.split() if name.startswith(prefix))
+        return [container for container in found if container]
+
+    def replaced(self) -> dict[str, Any] | None:
+        """The old container of a replacement that is not finished: it still serves."""
+        return next((container for container in self.named("old") if not draining(container)), None)
+
+    def heal(self, store: _release.Store, touch: bool) -> list[str]:
+        """Clears up after a run that was killed; says what it did (or, without `touch`, would do)."""
+        done = []
+        if _docker.inspect("container", self.trial_name):
+            done.append(f"removed {self.trial_name}, which an interrupted run had left")
+            if touch:
+                remove(self.trial_name)
+        for container in self.named("undone"):
+            done.append(f"removed {container['Name'][1:]}, the new container of an undone replacement")
+            if touch:
+                remove(container["Id"])
+        for container in self.named("old"):
+            name, new = container["Name"][1:], self.current()
+            if container["State"]["Running"] and not draining(container):
+                done.append(f"{name} is {self.container_name} again: its replacement was interrupted")
+                if touch:
+                    self.undo(store, container, new)
+            elif not container["State"]["Running"] and new:
+                done.append(f"removed {name}, which had been replaced")
+                if touch:
+                    remove(container["Id"])
+        return done
+
+    def undo(self, store: _release.Store, old: dict[str, Any], new: dict[str, Any] | None) -> None:
+        """The old container is the agent's one again."""
+        store.revert()
+        if new:
+            execute(new["Id"], "touch", "/run/vaettir/drain")
+            _docker.checked("rename", new["Id"], self.undone_name(new))
+        _docker.checked("rename", old["Id"], self.container_name)
+        if new:
+            retire(new["Id"])
+
+
+def draining(container: dict[str, Any]) -> bool:
+    """Whether it was told to end: nothing starts it again."""
+    return bool(container["HostConfig"]["RestartPolicy"]["Name"] in ("", "no"))
+
+
+def execute(identifier: str, *words: str, timeout: float = 60) -> tuple[int, str, str]:
+    return _docker.docker("exec", identifier, *words, timeout=timeout)
+
+
+def state(identifier: str) -> _release.State:
+    """What its container command says of it; nothing where that is too old to know the question."""
+    status, output, _error = execute(identifier, *COMMAND, "state")
+    return _release.parse_state(output if status == 0 else "")
+
+
+def compose_hash(root: str, name: str, environment: dict[str, str]) -> tuple[str, str]:
+    """Compose's digest of the service as it would start it now, or why it has none."""
+    words = ("compose", "--profile", "*", "config", "--hash", name)
+    status, output, error = _docker.docker(*words, cwd=root, environment=environment)
+    fields = output.split()
+    if status or fields[:1] != [name]:
+        return "", _docker.last_line(error) or f"there is no service {name}"
+    return fields[1], ""
+
+
+def remove(identifier: str) -> None:
+    _docker.docker("container", "rm", "--force", "--volumes", identifier)
+
+
+def wait_until(healths: tuple[str, ...], identifier: str, timeout: float) -> dict[str, Any] | None:
+    """The container once its health is one of these, or when time is up; None where it does not run any more."""
+    end = time.monotonic() + timeout
+    while True:
+        container = _docker.inspect("container", identifier)
+        if not container or not container["State"]["Running"]:
+            return None
+        if _docker.health(container) in healths or time.monotonic() > end:
+            return container
+        time.sleep(0.2)
+
+
+def reason(log: str) -> str:
+    """The line of a container's error output that says most."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if "[emerg]" in line or line.startswith("agent-proxy:")]
+    return (telling or lines or ["it says nothing"])[-1]
+
+
+def retire(identifier: str) -> None:
+    """Traefik sends nobody to an unhealthy container; then it can go without anyone being cut off."""
+    _docker.docker("update", "--restart", "no", identifier)
+    execute(identifier, "touch", "/run/vaettir/drain")
+    if wait_until(("unhealthy",), identifier, RETIRED):
+        time.sleep(1)  # Traefik has the event, and its requests under way come to an end
+        _docker.docker("kill", "--signal", "QUIT", identifier)
+        wait_until(("ended",), identifier, 2)
+    remove(identifier)
+
+
+def drain(identifier: str, window: int) -> None:
+    """Tells a container to end its sockets after the window, and leaves somebody behind to remove it then."""
+    _docker.checked("update", "--restart", "no", identifier)
+    _docker.checked("exec", "--detach", identifier, *COMMAND, "drain", str(window))
+    nowhere = subprocess.DEVNULL
+    script = 'timeout "$1" docker wait "$2"; exec docker container rm --force --volumes "$2"'
+    words = ["sh", "-c", script, "sh", str(window + SPARE), identifier]
+    subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True, cwd="/")

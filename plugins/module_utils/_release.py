@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""An agent's releases on a server: copies, never changed again, of all that decides what its container does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _dotenv, _files, _names
+
+ID_REGEX = r"^[0-9]{8}T[0-9]{6}Z(-[0-9]+)?$"
+DISCORD_KEY = "DISCORD_INVITE_URL"
+FACTS = "release.json"
+VALUES = "values"
+BY_HAND = "by hand"
+
+
+class ReleaseError(Exception):
+    """What is wrong, as one sentence."""
+
+
+@dataclass
+class State:
+    """What a container says of itself (`agent-proxy state`)."""
+
+    image: str = ""
+    environment: str = ""
+    draining: int = 0
+    files: dict[str, str] = field(default_factory=dict)  # name -> digest of what is in force
+
+
+def parse_state(output: str) -> State:
+    state = State()
+    for line in output.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key in ("image", "environment"):
+            setattr(state, key, value)
+        elif equals and key == "draining" and value.isdigit():
+            state.draining = int(value)
+        elif re.match(r"[0-9a-f]{64}  ", line):
+            state.files[line[66:]] = line[:64]
+    return state
+
+
+@dataclass
+class Current:
+    """The release in force, and the images and environments of the containers that it is meant for."""
+
+    release: str = ""
+    images: list[str] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        lines = [f"release={self.release}"]
+        lines += [f"image={digest}" for digest in dict.fromkeys(self.images) if digest]
+        lines += [f"environment={digest}" for digest in dict.fromkeys(self.environments) if digest]
+        return "\n".join(lines) + "\n"
+
+
+def parse_current(text: str) -> Current:
+    pairs = [line.partition("=")[::2] for line in text.splitlines()]
+    return Current(
+        release=next((value for key, value in pairs if key == "release" and _names.matches(ID_REGEX, value)), ""),
+        images=[value for key, value in pairs if key == "image"],
+        environments=[value for key, value in pairs if key == "environment"],
+    )
+
+
+def values(name: str, environment: dict[str, str]) -> bytes:
+    """The two values of an agent as its container command reads them."""
+    target, discord = (environment.get(key, "") for key in (_names.target_url_key(name), DISCORD_KEY))
+    return f"TARGET_URL={target}\nDISCORD_INVITE_URL={discord}\n".encode()
+
+
+def digest(files: dict[str, bytes]) -> str:
+    """One digest over all names and contents."""
+    lines = (f"{_files.digest(content)}  {name}\n" for name, content in sorted(files.items()))
+    return _files.digest("".join(lines).encode())
+
+
+def age_key(identifier: str) -> tuple[str, int]:
+    stamp, _dash, number = identifier.partition("-")
+    return stamp, int(number or 1)
+
+
+def newest_first(identifiers: Iterable[str]) -> list[str]:
+    return sorted(identifiers, key=age_key, reverse=True)
+
+
+def new_id(now: float, taken: Collection[str]) -> str:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    number, identifier = 1, stamp
+    while identifier in taken:
+        number += 1
+        identifier = f"{stamp}-{number}"
+    return identifier
+
+
+def iso(now: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+
+
+def holder(lock: dict[str, Any], owner: dict[str, Any], now: float, timeout: float) -> dict[str, Any]:
+    """Who keeps this owner out, with the age of the lock in seconds; empty where nobody does."""
+    if not lock or all(str(lock.get(key)) == str(owner.get(key)) for key in ("user", "node", "pid")):
+        return {}
+    age = int(now - float(lock.get("since", 0)))
+    return {**lock, "age": age} if age < timeout else {}
+
+
+def superfluous(releases: list[dict[str, Any]], current: str, keep: int) -> list[str]:
+    """Releases (newest first) that go: all but the newest ones, the current one and the last verified one."""
+    verified = next((release["id"] for release in releases if release.get("verified")), "")
+    return [release["id"] for release in releases[keep:] if release["id"] not in (current, verified)]
+
+
+def strays(tags: Iterable[str], releases: Collection[str]) -> list[str]:
+    """Tags of releases that are gone."""
+    return [tag for tag in tags if _names.matches(ID_REGEX, tag) and tag not in releases]
+
+
+class Store:
+    """The folder releases/X."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self.root, self.name = root, name
+        self.folder = os.path.join(root, "releases", name)
+        self.env_keys = [_names.target_url_key(name), DISCORD_KEY]
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.folder, *parts)
+
+    def make(self) -> None:
+        """Before Docker does it, as root."""
+        os.makedirs(self.folder, mode=0o755, exist_ok=True)
+
+    def _text(self, name: str) -> str | None:
+        content = _files.read_bytes(self.path(name))
+        return None if content is None else content.decode("utf-8", "replace")
+
+    def _write(self, name: str, text: str, mode: int = 0o644) -> None:
+        _files.write_atomic(self.path(name), text.encode(), mode)
+
+    # --- the current one
+
+    def current(self) -> Current:
+        return parse_current(self._text("current") or "")
+
+    def before(self) -> Current | None:
+        """What was current before the release that is under way."""
+        text = self._text("before")
+        return None if text is None else parse_current(text)
+
+    def switch(self, current: Current) -> bool:
+        """Makes a release the current one, and remembers the one before until `settle` or `revert`."""
+        old = self._text("current") or ""
+        if old == current.text():
+            return False
+        if self._text("before") is None:
+            self._write("before", old)
+        self._write("current", current.text())
+        return True
+
+    def revert(self) -> bool:
+        """The one before is the current one again."""
+        before = self._text("before")
+        if before is None:
+            return False
+        if before:
+            self._write("current", before)
+        else:
+            self._remove("current")
+        self._remove("before")
+        return True
+
+    def settle(self) -> None:
+        self._remove("before")
+
+    def _remove(self, name: str) -> None:
+        if os.path.lexists(self.path(name)):
+            os.unlink(self.path(name))
+
+    # --- the lock
+
+    def lock(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._text("lock") or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def take(self, owner: dict[str, Any], now: float) -> None:
+        self._write("lock", json.dumps({**owner, "since": int(now)}))
+
+    def release_lock(self, owner: dict[str, Any]) -> None:
+        if not holder(self.lock(), owner, time.time(), float("inf")):
+            self._remove("lock")
+
+    # --- releases
+
+    def ids(self) -> list[str]:
+        """Newest first."""
+        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
+        return newest_first(name for name in names if _names.matches(ID_REGEX, name))
+
+    def facts(self, identifier: str) -> dict[str, Any]:
+        if not _names.matches(ID_REGEX, identifier):
+            raise ReleaseError(f"release '{_names.masked(identifier)}' is not valid: use a name like 20261123T013000Z.")
+        content = _files.read_bytes(self.path(identifier, FACTS))
+        if content is None:
+            there = ", ".join(self.ids()) or "none"
+            raise ReleaseError(f"there is no release {identifier} of {self.name}: there are {there}.")
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+    def all(self) -> list[dict[str, Any]]:
+        return [self.facts(identifier) for identifier in self.ids()]
+
+    def read(self, identifier: str) -> dict[str, bytes]:
+        """A release's files by name."""
+        self.facts(identifier)
+        names = [name for name in os.listdir(self.path(identifier)) if name != FACTS]
+        return {name: _files.read_bytes(self.path(identifier, name)) or b"" for name in names}
+
+    def environment(self) -> str:
+        # surrogateescape: bytes that are not UTF-8 come out as they went in
+        return (_files.read_bytes(os.path.join(self.root, ".env")) or b"").decode("utf-8", "surrogateescape")
+
+    def live(self, files: dict[str, str]) -> dict[str, bytes]:
+        """What a release made now would hold; files that are not there are left out."""
+        found = {name: _files.read_bytes(os.path.join(self.root, path)) for path, name in files.items()}
+        there = {name: content for name, content in found.items() if content is not None}
+        text = self.environment().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return {**there, VALUES: values(self.name, _dotenv.read(text))}
+
+    def touched(self, files: dict[str, str]) -> bool:
+        """Whether a live file is not as we wrote it."""
+        manifest = _files.Manifest(self.root)
+        contents = {path: _files.read_bytes(os.path.join(self.root, path)) for path in files}
+        return any(content is not None and not manifest.wrote(path, content) for path, content in contents.items())
+
+    def create(self, files: dict[str, str], more: dict[str, Any], now: float) -> str:
+        """A new release of what is live; it is there as a whole or not at all."""
+        self.make()
+        identifier = new_id(now, os.listdir(self.folder))
+        temporary = self.path(f".{identifier}.tmp")
+        os.mkdir(temporary, mode=0o755)
+        manifest = _files.Manifest(self.root)
+        contents = self.live(files)
+        for path, name in files.items():
+            if name in contents:
+                mode = os.stat(os.path.join(self.root, path)).st_mode & 0o777
+                _files.write_atomic(os.path.join(temporary, name), contents[name], mode)
+        _files.write_atomic(os.path.join(temporary, VALUES), contents[VALUES], 0o600)
+        facts = {
+            "id": identifier,
+            "time": iso(now),
+            "digest": digest(contents),
+            "verified": None,
+            # how to put them back
+            "ours": sorted(path for path, name in files.items() if name in contents and manifest.owns(path)),
+            "env": _dotenv.raw(self.environment(), self.env_keys),
+            **more,
+        }
+        _files.write_atomic(os.path.join(temporary, FACTS), json.dumps(facts, indent=1).encode(), 0o600)
+        os.rename(temporary, self.path(identifier))
+        return identifier
+
+    def note(self, identifier: str, **more: Any) -> None:
+        """Adds to what is known of a release; its files never change."""
+        text = json.dumps({**self.facts(identifier), **more}, indent=1)
+        _files.write_atomic(self.path(identifier, FACTS), text.encode(), 0o600)
+
+    def remove(self, identifier: str) -> None:
+        # Under another name first: a half-removed release must not look like one.
+        temporary = self.path(f".{identifier}.tmp")
+        if os.path.isdir(self.path(identifier)):
+            os.rename(self.path(identifier), temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """What a killed run left half-made."""
+        for name in os.listdir(self.folder):
+            if name.startswith(".") and name.endswith(".tmp"):
+                shutil.rmtree(self.path(name), ignore_errors=True)
+
+    def restore(self, identifier: str, files: dict[str, str], touch: bool = True) -> list[str]:
+        """A release's files and keys of .env are the live ones again, byte for byte; what changed."""
+        facts, contents, paths = self.facts(identifier), self.read(identifier), []
+        manifest = _files.Manifest(self.root)
+        for relative, name in files.items():
+            path = os.path.join(self.root, relative)
+            before = _files.read_bytes(path)
+            if name in contents:
+                mode = os.stat(self.path(identifier, name)).st_mode & 0o777
+                same = before == contents[name] and os.stat(path).st_mode & 0o777 == mode
+                paths += [] if same else [relative]
+                if touch:
+                    self._put_back(manifest, relative, contents[name], mode, relative in facts["ours"])
+            elif before is not None and manifest.owns(relative):
+                paths.append(relative)
+                if touch:
+                    os.unlink(path)
+                    manifest.forget(relative)
+        text = self.environment()
+        restored = _dotenv.restore(text, facts["env"])
+        if restored != text:
+            paths.append(".env")
+            if touch:
+                content = restored.encode("utf-8", "surrogateescape")
+                _files.write_atomic(os.path.join(self.root, ".env"), content, 0o600)
+        return paths
+
+    def _put_back(self, manifest: _files.Manifest, relative: str, content: bytes, mode: int, ours: bool) -> None:
+        path = os.path.join(self.root, relative)
+        os.makedirs(os.path.dirname(path), mode=0o755 if mode & 0o077 else 0o700, exist_ok=True)
+        if ours:
+            manifest.add(relative, content)
+        else:
+            manifest.forget(relative)  # it belongs to its owner again
+        _files.write_atomic(path, content, mode)

@@ -1,0 +1,221 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_container
+short_description: Put a release of an agent into force without a gap
+version_added: 0.1.0
+description:
+  - What nginx reads is reloaded in the running container. What compose owns (image, labels, limits, networks) needs a
+    new container, which is started beside the old one and takes over its name.
+author:
+  - the locki.vaettir authors (@locki)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Touches nothing and reports a change.
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+options:
+  root:
+    description: Absolute path of the project folder.
+    type: path
+    required: true
+  project:
+    description: Name of the compose project.
+    type: str
+    default: vaettir
+  name:
+    description: The agent, which is the compose service.
+    type: str
+    required: true
+  action:
+    description:
+      - V(reload) makes O(release) the current one and has nginx reload it.
+      - V(replace) makes O(release) the current one and starts a new container beside the running one, made by compose's
+        own definition. Both serve afterwards.
+      - V(finish) takes the old container out of service and lets it drain. It does not wait for the end.
+      - V(undo) takes back what V(replace) or V(reload) did, as long as V(finish) was not called.
+    type: str
+    choices: [reload, replace, finish, undo]
+    required: true
+  release:
+    description: ID of the release. Required for V(reload) and V(replace).
+    type: str
+    default: ''
+  drain:
+    description:
+      - V(window) lets open sockets live on, after V(reload) until nginx's own time-out, after V(finish) for
+        O(drain_window).
+      - V(now) ends them at once, one worker at a time.
+    type: str
+    choices: [window, now]
+    default: window
+  drain_window:
+    description: Seconds that the sockets of a replaced container live on.
+    type: int
+    default: 300
+  timeout:
+    description: Seconds within which a new container must be healthy.
+    type: int
+    default: 60
+  wait_unhealthy:
+    description: Whether V(finish) waits until Traefik sends nobody to the old container any more.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Reload
+  locki.vaettir.agent_container:
+    root: /home/deploy/vaettir
+    name: ocapistaine
+    action: reload
+    release: 20261123T013000Z
+
+- name: Replace
+  locki.vaettir.agent_container:
+    root: /home/deploy/vaettir
+    name: ocapistaine
+    action: replace
+    release: 20261123T013000Z
+
+- name: The old one may go
+  locki.vaettir.agent_container:
+    root: /home/deploy/vaettir
+    name: ocapistaine
+    action: finish
+"""
+
+RETURN = r"""
+draining:
+  description: How many of nginx's workers live on for sockets that were open before a reload.
+  type: int
+  returned: V(reload)
+old:
+  description: ID of the container that is replaced. Empty if there is none.
+  type: str
+  returned: V(replace), V(finish) and V(undo)
+new:
+  description: ID of the container that replaces it.
+  type: str
+  returned: V(replace)
+address:
+  description: IP address of the agent's container.
+  type: str
+  returned: V(replace) and V(undo)
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _release
+
+
+class AgentContainer:
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+        self.root: str = params["root"]
+        self.agent = _agent.Agent(params["project"], params["name"])
+        self.store = _release.Store(self.root, params["name"])
+        self.drain = ["now"] if params["drain"] == "now" else []
+
+    def run(self) -> dict[str, Any]:
+        result: dict[str, Any] = getattr(self, self.params["action"])()
+        return result
+
+    def running(self) -> dict[str, Any]:
+        container = self.agent.current()
+        if not container or not container["State"]["Running"]:
+            raise _release.ReleaseError(f"{self.agent.container_name} does not run: start it with compose.")
+        return container
+
+    # --- reload
+
+    def reload(self) -> dict[str, Any]:
+        self.store.facts(self.params["release"])
+        container = self.running()
+        state = _agent.state(container["Id"])
+        current = _release.Current(self.params["release"], [state.image], [state.environment])
+        switched = self.store.switch(current)
+        try:
+            reloaded = self.nginx_reloads(container)
+        except _docker.DockerError:
+            if self.store.revert():
+                _agent.execute(container["Id"], *_agent.COMMAND, "reload")
+            raise
+        return {"changed": switched or reloaded, "draining": _agent.state(container["Id"]).draining}
+
+    def nginx_reloads(self, container: dict[str, Any]) -> bool:
+        status, output, error = _agent.execute(container["Id"], *_agent.COMMAND, "reload", *self.drain, timeout=120)
+        if status:
+            raise _docker.DockerError(f"nginx was not reloaded: {_agent.reason(error)}")
+        return _docker.last_line(output) != "unchanged"
+
+    # --- replace
+
+    def replace(self) -> dict[str, Any]:
+        raise _release.ReleaseError("replace is not there yet.")
+
+    def finish(self) -> dict[str, Any]:
+        old = self.agent.replaced()
+        if old:
+            _agent.drain(old["Id"], 0 if self.drain else self.params["drain_window"])
+            if self.params["wait_unhealthy"]:
+                _agent.wait_until(("unhealthy",), old["Id"], 2 * _agent.RETIRED)
+        self.store.settle()
+        return {"changed": old is not None, "old": old["Id"] if old else ""}
+
+    def undo(self) -> dict[str, Any]:
+        old, new = self.agent.replaced(), self.agent.current()
+        before = self.store.before()
+        if old:
+            self.agent.undo(self.store, old, new)
+        elif before is not None:
+            self.store.revert()
+            if new and new["State"]["Running"]:
+                self.nginx_reloads(new)
+        now = self.agent.current()
+        return {
+            "changed": old is not None or before is not None,
+            "old": old["Id"] if old else "",
+            "address": _docker.address(now) if now else "",
+        }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "project": {"type": "str", "default": "vaettir"},
+            "name": {"type": "str", "required": True},
+            "action": {"type": "str", "choices": ["reload", "replace", "finish", "undo"], "required": True},
+            "release": {"type": "str", "default": ""},
+            "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
+            "drain_window": {"type": "int", "default": 300},
+            "timeout": {"type": "int", "default": 60},
+            "wait_unhealthy": {"type": "bool", "default": False},
+        },
+        required_if=[("action", action, ["release"]) for action in ("reload", "replace")],
+        supports_check_mode=True,
+    )
+    if module.check_mode:
+        module.exit_json(changed=True, draining=0, old="", new="", address="")
+    try:
+        module.exit_json(**AgentContainer(module.params).run())
+    except (_docker.DockerError, _release.ReleaseError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or module.params['root']}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

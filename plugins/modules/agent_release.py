@@ -1,0 +1,414 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_release
+short_description: Keep, try and bring back the releases of an agent
+version_added: 0.1.0
+description:
+  - A release is a copy of all that decides what an agent's container does. It lies in C(releases/NAME/ID) below
+    O(root), is never changed again, and is there as a whole or not at all.
+  - Its image has the tag C(PROJECT-NAME:ID).
+author:
+  - the locki.vaettir authors (@locki)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Touches nothing. No lock is taken, no release made, nothing tried.
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+options:
+  root:
+    description: Absolute path of the project folder.
+    type: path
+    required: true
+  project:
+    description: Name of the compose project.
+    type: str
+    default: vaettir
+  name:
+    description: The agent, which is the compose service.
+    type: str
+    required: true
+  state:
+    description:
+      - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
+        into force by hand.
+      - V(prepared) makes a release of the live files and starts it in a container of its own that gets no visitors.
+      - V(tried) removes that container.
+      - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
+        C(PROJECT-NAME:proxy). It puts nothing into force.
+      - V(ended) notes that O(release) was verified and removes those beyond O(keep), or removes O(release) if it was
+        not O(verified). Then it gives the lock back.
+      - V(info) tells which releases there are.
+    type: str
+    choices: [begun, prepared, tried, restored, ended, info]
+    default: info
+  owner:
+    description: Who releases. Required for V(begun), V(prepared) and V(ended).
+    type: dict
+    suboptions:
+      user:
+        description: Login name on the control node.
+        type: str
+        required: true
+      node:
+        description: Name of the control node.
+        type: str
+        required: true
+      pid:
+        description: Process there.
+        type: int
+        required: true
+  break_lock:
+    description: Whether to take another run's lock away from it.
+    type: bool
+    default: false
+  lock_timeout:
+    description: Seconds after which a lock counts for nothing.
+    type: int
+    default: 900
+  files:
+    description: Live paths relative to O(root), and their names in a release. Those that are not there are left out.
+    type: dict
+    default: {}
+  image:
+    description: The image to release. C(PROJECT-NAME:proxy) unless set.
+    type: str
+  network:
+    description: Docker network in which a release is tried. C(PROJECT_default) unless set.
+    type: str
+  timeout:
+    description: Seconds within which a tried release must be healthy.
+    type: int
+    default: 20
+  release:
+    description: ID of the release for V(restored) and V(ended).
+    type: str
+    default: ''
+  verified:
+    description: Whether O(release) was verified.
+    type: bool
+    default: false
+  keep:
+    description: How many releases to keep. The current one and the last verified one stay in any case.
+    type: int
+    default: 3
+"""
+
+EXAMPLES = r"""
+- name: Begin
+  locki.vaettir.agent_release:
+    root: /home/deploy/vaettir
+    name: ocapistaine
+    state: begun
+    owner: {user: claire, node: laptop, pid: 4711}
+    files:
+      proxy-configs/ocapistaine.conf.template: ocapistaine.conf.template
+      agents/ocapistaine.yml: compose.yml
+  register: begun
+
+- name: Which releases there are
+  locki.vaettir.agent_release:
+    root: /home/deploy/vaettir
+    name: ocapistaine
+  register: releases
+"""
+
+RETURN = r"""
+locked:
+  description: Who holds the agent's lock (user, node, pid, since, age in seconds). Empty if it is ours.
+  type: dict
+  returned: V(begun)
+previous:
+  description: ID of the release to go back to. Empty if there is none.
+  type: str
+  returned: V(begun)
+healed:
+  description: What was (or, in check mode, would be) cleared up after an interrupted run.
+  type: list
+  elements: str
+  returned: V(begun)
+kept:
+  description: ID of the release that was made of what was in force by hand. Empty if there was nothing to keep.
+  type: str
+  returned: V(begun)
+release:
+  description: ID of the new release. Empty in check mode.
+  type: str
+  returned: V(prepared)
+address:
+  description: IP address of the container that tries it.
+  type: str
+  returned: V(prepared)
+image_digest:
+  description: Digest of the files that the image itself has.
+  type: str
+  returned: V(prepared)
+paths:
+  description: Paths relative to O(root) that were (or, in check mode, would be) written or removed.
+  type: list
+  elements: str
+  returned: V(restored)
+removed:
+  description: IDs of the releases that were removed.
+  type: list
+  elements: str
+  returned: V(ended)
+releases:
+  description: All releases, newest first, with id, time, by, digest, image, verified and current.
+  type: list
+  elements: dict
+  returned: V(info)
+current:
+  description: ID of the current release. Empty if there is none.
+  type: str
+  returned: V(info)
+lock:
+  description: Who holds the agent's lock, with its age in seconds. Empty if nobody does.
+  type: dict
+  returned: V(info)
+"""
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
+
+SHOWN = ("id", "time", "by", "digest", "image", "verified")
+
+
+class AgentRelease:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.params = module.params
+        self.touch = not module.check_mode
+        self.root: str = module.params["root"]
+        self.project, self.name = module.params["project"], module.params["name"]
+        self.agent = _agent.Agent(self.project, self.name)
+        self.store = _release.Store(self.root, self.name)
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        return _files.locked(self.root) if self.touch else contextlib.nullcontext()
+
+    def image_tag(self, tag: str) -> str:
+        return f"{self.project}-{self.name}:{tag}"
+
+    def run(self) -> dict[str, Any]:
+        result: dict[str, Any] = getattr(self, self.params["state"])()
+        return result
+
+    def info(self) -> dict[str, Any]:
+        current, lock = self.store.current().release, self.store.lock()
+        shown = [{key: release.get(key) for key in SHOWN} for release in self.store.all()]
+        return {
+            "changed": False,
+            "current": current,
+            "lock": {**lock, "age": int(time.time() - lock.get("since", 0))} if lock else {},
+            "releases": [{**release, "current": release["id"] == current} for release in shown],
+        }
+
+    # --- begun
+
+    def begun(self) -> dict[str, Any]:
+        owner, now = self.params["owner"], time.time()
+        if self.touch:
+            self.store.make()
+        with self.locked():
+            locked = _release.holder(self.store.lock(), owner, now, self.params["lock_timeout"])
+            if locked and not self.params["break_lock"]:
+                return {"changed": False, "locked": locked, "previous": "", "healed": [], "kept": ""}
+            if self.touch:
+                self.store.take(owner, now)
+        healed = self.agent.heal(self.store, self.touch)
+        if self.touch:
+            self.store.sweep()
+        previous, kept = self.previous()
+        return {"changed": bool(healed or kept), "locked": {}, "previous": previous, "healed": healed, "kept": kept}
+
+    def previous(self) -> tuple[str, str]:
+        """The release to go back to; and the same if it had to be made of what is live."""
+        current, before = self.store.current(), self.store.before()
+        if before is not None:  # a run was killed before its release had been verified
+            return before.release, ""
+        container, image = self.agent.current(), _docker.inspect("image", self.image_tag("proxy"))
+        runs = container["Image"] if container else image["Id"] if image else ""
+        if not container and not (image and self.store.touched(self.params["files"])):
+            return current.release, ""
+        if self.in_force(current, container, runs):
+            return current.release, ""
+        if not self.touch:
+            return current.release, ""
+        with self.locked():
+            return self.keep(current, runs)
+
+    def in_force(self, current: _release.Current, container: dict[str, Any] | None, runs: str) -> bool:
+        """Whether the container still is as the current release made it."""
+        if current.release not in self.store.ids() or self.store.facts(current.release)["image"] != runs:
+            return False
+        if not container:
+            return True
+        values = _release.values(self.name, _docker.environment(container))
+        released = self.store.read(current.release)[_release.VALUES]
+        return values == released or _files.digest(values) in current.environments
+
+    def keep(self, current: _release.Current, runs: str) -> tuple[str, str]:
+        files = self.params["files"]
+        live = self.store.live(files)
+        if set(live) == {_release.VALUES}:
+            return current.release, ""
+        releases = self.store.all()
+        images = current.images if any(r["id"] == current.release and r["image"] == runs for r in releases) else []
+        known = [release["id"] for release in releases if release["digest"] == _release.digest(live)]
+        kept = "" if known else self.store.create(files, {"by": _release.BY_HAND, "image": runs}, time.time())
+        identifier = kept or known[0]
+        if kept and runs:
+            _docker.checked("tag", runs, self.image_tag(kept))
+        self.store.switch(_release.Current(identifier, images))
+        self.store.settle()
+        return identifier, kept
+
+    # --- prepared and tried
+
+    def prepared(self) -> dict[str, Any]:
+        if not self.touch:
+            return {"changed": True, "release": "", "address": "", "image_digest": ""}
+        wanted = self.params["image"] or self.image_tag("proxy")
+        image = _docker.inspect("image", wanted)
+        if not image:
+            raise _release.ReleaseError(f"there is no image {wanted}: build it.")
+        by = f"{self.params['owner']['user']}@{self.params['owner']['node']}"
+        with self.locked():
+            release = self.store.create(self.params["files"], {"by": by, "image": image["Id"]}, time.time())
+        try:
+            _docker.checked("tag", image["Id"], self.image_tag(release))
+            trial = self.tried_out(release)
+            digest = _agent.state(trial["Id"]).image
+        except (_docker.DockerError, _release.ReleaseError):
+            _agent.remove(self.agent.trial_name)
+            self.discard(release)
+            raise
+        self.store.note(release, image_digest=digest)
+        return {"changed": True, "release": release, "address": _docker.address(trial), "image_digest": digest}
+
+    def tried_out(self, release: str) -> dict[str, Any]:
+        """The container that runs a release and nothing else; Traefik and compose do not see it."""
+        name = self.agent.trial_name
+        _agent.remove(name)
+        mounts = ["--volume", f"{self.store.folder}:/etc/vaettir/releases:ro"]
+        secret = os.path.join(self.root, "secrets", self.name)
+        if os.path.isdir(secret):
+            mounts += ["--volume", f"{secret}:/etc/vaettir/secret:ro"]
+        _docker.checked(
+            *("run", "--detach", "--name", name, *mounts),
+            *("--label", f"{_agent.TRIAL_LABEL}={self.name}"),
+            # An image that compose built has compose's labels.
+            *("--label", f"{_docker.COMPOSE}project=", "--label", f"{_docker.COMPOSE}service="),
+            *("--network", self.params["network"] or f"{self.project}_default"),
+            *("--health-interval", "300ms", "--security-opt", "no-new-privileges"),
+            *(self.image_tag(release), "serve", release),
+        )
+        container = _agent.wait_until(("healthy",), name, self.params["timeout"])
+        if container and _docker.health(container) == "healthy":
+            return container
+        _status, _output, log = _docker.docker("logs", name)
+        if container:
+            raise _release.ReleaseError(f"the new release does not answer within {self.params['timeout']} s.")
+        raise _release.ReleaseError(f"nginx refuses the new conf: {_agent.reason(log)}")
+
+    def tried(self) -> dict[str, Any]:
+        there = _docker.inspect("container", self.agent.trial_name) is not None
+        if there and self.touch:
+            _agent.remove(self.agent.trial_name)
+        return {"changed": there}
+
+    # --- restored and ended
+
+    def restored(self) -> dict[str, Any]:
+        release, tag = self.params["release"], self.image_tag(self.params["release"])
+        released = self.store.facts(release)["image"]
+        image, now = _docker.inspect("image", tag), _docker.inspect("image", self.image_tag("proxy"))
+        if released and not image:
+            raise _release.ReleaseError(f"the image {tag} of release {release} is gone: choose another release.")
+        with self.locked():
+            paths = self.store.restore(release, self.params["files"], self.touch)
+        tagged = image is not None and (now is None or now["Id"] != image["Id"])
+        if tagged and self.touch:
+            _docker.checked("tag", tag, self.image_tag("proxy"))
+        return {"changed": bool(paths) or tagged, "paths": paths}
+
+    def ended(self) -> dict[str, Any]:
+        if not self.touch:
+            return {"changed": False, "removed": []}
+        release, removed = self.params["release"], []
+        if self.params["verified"]:
+            if release:
+                self.store.note(release, verified=_release.iso(time.time()))
+            self.store.settle()
+            removed = _release.superfluous(self.store.all(), self.store.current().release, self.params["keep"])
+        elif release in self.store.ids() and release != self.store.current().release:
+            removed = [release]
+        for identifier in removed:
+            self.discard(identifier)
+        self.untag()
+        self.store.release_lock(self.params["owner"])
+        return {"changed": bool(release), "removed": removed}
+
+    def discard(self, release: str) -> None:
+        self.store.remove(release)
+        _docker.docker("image", "rm", self.image_tag(release))
+
+    def untag(self) -> None:
+        """Images of releases that are gone: one that still drained when its release went could not go with it."""
+        repository = f"{self.project}-{self.name}"
+        tags = _docker.checked("image", "ls", "--format", "{{.Tag}}", repository).split()
+        for tag in _release.strays(tags, self.store.ids()):
+            _docker.docker("image", "rm", self.image_tag(tag))
+
+
+def main() -> None:
+    owner = {key: {"type": kind, "required": True} for key, kind in (("user", "str"), ("node", "str"), ("pid", "int"))}
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "project": {"type": "str", "default": "vaettir"},
+            "name": {"type": "str", "required": True},
+            "state": {
+                "type": "str",
+                "choices": ["begun", "prepared", "tried", "restored", "ended", "info"],
+                "default": "info",
+            },
+            "owner": {"type": "dict", "options": owner},
+            "break_lock": {"type": "bool", "default": False},
+            "lock_timeout": {"type": "int", "default": 900},
+            "files": {"type": "dict", "default": {}},
+            "image": {"type": "str"},
+            "network": {"type": "str"},
+            "timeout": {"type": "int", "default": 20},
+            "release": {"type": "str", "default": ""},
+            "verified": {"type": "bool", "default": False},
+            "keep": {"type": "int", "default": 3},
+        },
+        required_if=[("state", state, ["owner"]) for state in ("begun", "prepared", "ended")],
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**AgentRelease(module).run())
+    except (_docker.DockerError, _release.ReleaseError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or module.params['root']}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -39,16 +39,17 @@ options:
     required: true
   action:
     description:
+      - V(start) makes O(release) the current one for a container that compose is about to make.
       - V(reload) makes O(release) the current one and has nginx reload it.
       - V(replace) makes O(release) the current one and starts a new container beside the running one, made by compose's
         own definition. Both serve afterwards.
       - V(finish) takes the old container out of service and lets it drain. It does not wait for the end.
       - V(undo) takes back what V(replace) or V(reload) did, as long as V(finish) was not called.
     type: str
-    choices: [reload, replace, finish, undo]
+    choices: [start, reload, replace, finish, undo]
     required: true
   release:
-    description: ID of the release. Required for V(reload) and V(replace).
+    description: ID of the release. Required for V(start), V(reload) and V(replace).
     type: str
     default: ''
   drain:
@@ -117,7 +118,7 @@ address:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
 
 
 class AgentContainer:
@@ -137,6 +138,15 @@ class AgentContainer:
         if not container or not container["State"]["Running"]:
             raise _release.ReleaseError(f"{self.agent.container_name} does not run: start it with compose.")
         return container
+
+    # --- start
+
+    def start(self) -> dict[str, Any]:
+        release = self.params["release"]
+        values = self.store.read(release)[_release.VALUES]
+        digest = self.store.facts(release)["image_digest"]
+        switched = self.store.switch(_release.Current(release, [digest], [_files.digest(values)]))
+        return {"changed": switched}
 
     # --- reload
 
@@ -197,14 +207,14 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "project": {"type": "str", "default": "vaettir"},
             "name": {"type": "str", "required": True},
-            "action": {"type": "str", "choices": ["reload", "replace", "finish", "undo"], "required": True},
+            "action": {"type": "str", "choices": ["start", "reload", "replace", "finish", "undo"], "required": True},
             "release": {"type": "str", "default": ""},
             "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
             "drain_window": {"type": "int", "default": 300},
             "timeout": {"type": "int", "default": 60},
             "wait_unhealthy": {"type": "bool", "default": False},
         },
-        required_if=[("action", action, ["release"]) for action in ("reload", "replace")],
+        required_if=[("action", action, ["release"]) for action in ("start", "reload", "replace")],
         supports_check_mode=True,
     )
     if module.check_mode:

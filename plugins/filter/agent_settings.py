@@ -50,7 +50,6 @@ _value:
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _names
 
@@ -103,13 +102,11 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
     settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
     settings["domain"] = _domain(settings)
-    target = (
-        urlsplit(settings["target_url"]) if _names.matches(_names.TARGET_URL_REGEX, settings["target_url"]) else None
-    )
+    valid = _names.matches(_names.TARGET_URL_REGEX, settings["target_url"])
     return {
         **settings,
         "target_key": _names.target_url_key(name),
-        "target_host": target.hostname if target else "",
+        "target_values": _names.target_values(settings["target_url"]) if valid else {},
         "domains": [settings["domain"], *settings["extra_domains"]],
         "public_origin": _public_origin(settings["domain"], settings["public_port"]),
     }

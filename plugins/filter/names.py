@@ -24,6 +24,12 @@ def discord_error(url: Any, variable: str) -> str:
     return _names.discord_error(variable, url) or ""
 
 
+def filled(text: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(f"${{{name}}}", value)
+    return text
+
+
 def port_error(port: Any, variable: str) -> str:
     return _names.port_error(variable, port) or ""
 
@@ -35,6 +41,7 @@ class FilterModule:
             "agents_error": agents_error,
             "argument_errors": argument_errors,
             "discord_error": discord_error,
+            "filled": filled,
             "port_error": port_error,
             "target_url_key": _names.target_url_key,
         }

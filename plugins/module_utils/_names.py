@@ -39,6 +39,25 @@ def target_url_key(name: str) -> str:
     return env_prefix(name) + "_TARGET_URL"
 
 
+def target_values(url: str) -> dict[str, str]:
+    """What the container's entry point makes of a valid target URL, for a conf that goes without that entry point."""
+    scheme, authority = url.lower().split("://")
+    host, _colon, port = authority.partition(":")
+    usual = "443" if scheme == "https" else "80"
+    port = port or usual
+    authority = host if port == usual else f"{host}:{port}"
+    return {
+        "TARGET_URL": f"{scheme}://{authority}",
+        "TARGET_SCHEME": scheme,
+        "TARGET_AUTHORITY": authority,
+        "TARGET_HOST": host,
+        "TARGET_PORT": port,
+        "TARGET_HOST_REGEX": host.replace(".", r"\."),
+        "TARGET_IDLE": "60s" if scheme == "https" else "4s",
+        "FORWARDED_PROTO": "" if scheme == "https" else "https",
+    }
+
+
 def masked(value: object) -> str:
     """The value as an error message may show it: on one line, short, without credentials or query."""
     # Up to the last @: a password may hold any character, and a scheme may be missing.

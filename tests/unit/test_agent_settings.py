@@ -53,7 +53,7 @@ def test_what_follows_from_the_name() -> None:
     found = good({"name": "my-agent"})
     assert found["target_url"] == "https://my-agent.ngrok-free.app"
     assert found["target_key"] == "MY_AGENT_TARGET_URL"
-    assert found["target_host"] == "my-agent.ngrok-free.app"
+    assert found["target_values"]["TARGET_HOST"] == "my-agent.ngrok-free.app"
     assert found["domains"] == [found["domain"]] == ["my-agent.example.org"]
     assert found["public_origin"] == "https://my-agent.example.org"
 

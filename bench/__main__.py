@@ -20,6 +20,7 @@ from tests.rig.shell import RigError, say
 from . import bed, measure, report
 
 LONG = 30  # ms, round trip
+UPLINK = 10  # megabits a second, of a laptop at home
 LIMIT = 15 * 60  # seconds for everything
 
 Samples = dict[str, dict[str, list[measure.Sample]]]  # measurement, contestant: one sample per round
@@ -67,7 +68,7 @@ def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
             stage.restart()
             for contestant in proxies:
                 note("memory", contestant, measure.memory(stage, contestant))
-        for delay, end in ((0, 470), (LONG, 790)):
+        for delay, end in ((0, 420), (LONG, 700)):
             with stage.long_line(delay):
                 for contestant in all_of_them:  # connections, caches and heaps as in steady use
                     measure.assets(stage, contestant, 1)
@@ -81,22 +82,24 @@ def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
                         if contestant.name != "ours-1":
                             note(f"large_{delay}", contestant, measure.large(stage, contestant))
                             note(f"sockets_{delay}", contestant, measure.sockets(stage, contestant, 1))
-                if delay:
-                    with measure.browser(stage) as load:
-                        load(proxies[0])  # the app's own first time
-                        for number in rounds_until(870):
-                            say(f"bench: page, round {number + 1} of {rounds}")
-                            for contestant in proxies[:: -1 if number % 2 else 1]:
-                                if contestant.name == "ours-1":
-                                    continue
-                                if contestant.name == "ours-2":
-                                    measure.forget(contestant)
-                                    note("page_cold", contestant, load(contestant))
-                                    note("page_warm", contestant, load(contestant))
-                                else:  # no cache: cold and warm are one
-                                    sample = load(contestant)
-                                    note("page_cold", contestant, sample)
-                                    note("page_warm", contestant, sample)
+        with measure.browser(stage) as load:
+            load(proxies[0])  # the app's own first time
+            for delay, megabits, end in ((0, 0, 740), (LONG, 0, 790), (LONG, UPLINK, 860)):
+                with stage.long_line(delay, megabits):
+                    for number in rounds_until(end):
+                        say(
+                            f"bench: page, {delay} ms, {megabits or 'any number of'} Mbit/s, round {number + 1} of {rounds}"
+                        )
+                        for contestant in proxies[:: -1 if number % 2 else 1]:
+                            if contestant.name == "ours-1":
+                                continue
+                            if contestant.name == "ours-2":
+                                measure.forget(contestant)
+                            sample = load(contestant)
+                            note(f"page_cold_{delay}_{megabits}", contestant, sample)
+                            # The others have no cache: cold and warm are one.
+                            sample = load(contestant) if contestant.name == "ours-2" else sample
+                            note(f"page_warm_{delay}_{megabits}", contestant, sample)
     return {
         "date": datetime.now(tz=UTC).date().isoformat(),
         "rounds": rounds,

@@ -103,12 +103,12 @@ class Bed:
         return run(["docker", "exec", f"{NETWORK}-tools", *command], check=False).stdout == "200"
 
     @contextlib.contextmanager
-    def long_line(self, milliseconds: int) -> Iterator[None]:
-        """Nothing for 0; else every packet to and from the edge takes half of it longer."""
+    def long_line(self, milliseconds: int, megabits: int = 0) -> Iterator[None]:
+        """Nothing for 0; else every packet to and from the edge takes half of it longer, through the laptop's uplink."""
         if not milliseconds:
             yield
             return
-        arguments = {"far": self.edge_pid, "near": self.near(), "round_trip": milliseconds / 1000}
+        arguments = {"far": self.edge_pid, "near": self.near(), "round_trip": milliseconds / 1000, "megabits": megabits}
         command = ["docker", "exec", f"{NETWORK}-tools", "python3", "/bench/inside.py", "line", json.dumps(arguments)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

@@ -160,15 +160,23 @@ def device(pid: int) -> int:
     return fd
 
 
-def line(far: int, near: dict[str, int], round_trip: float) -> None:
-    """Carries packets between the edge's namespace (far) and the others, by their address; half a trip each way."""
+def line(far: int, near: dict[str, int], round_trip: float, megabits: float) -> None:
+    """Carries packets between the edge's namespace (far) and the others, by their address; half a trip each way.
+
+    Those from the edge go one after another, as a laptop's uplink takes them; 0 megabits a second: no limit.
+    """
     ends = {socket.inet_aton(address): device(pid) for address, pid in near.items()}
     far_end = device(far)
-    on_the_way: deque[tuple[float, int, bytes]] = deque()
+    # Each in the order in which it is due.
+    ups: deque[tuple[float, int, bytes]] = deque()
+    downs: deque[tuple[float, int, bytes]] = deque()
     print(os.getpid(), flush=True)
     everybody = [far_end, *ends.values()]
+    seconds_per_byte = 8e-6 / megabits if megabits else 0.0
+    uplink_is_free = 0.0
     while True:
-        wait = max(on_the_way[0][0] - time.monotonic(), 0) if on_the_way else None
+        first = min(way[0][0] for way in (ups, downs) if way) if ups or downs else None
+        wait = None if first is None else max(first - time.monotonic(), 0)
         for fd in select.select(everybody, [], [], wait)[0]:
             due = time.monotonic() + round_trip / 2
             try:
@@ -176,14 +184,20 @@ def line(far: int, near: dict[str, int], round_trip: float) -> None:
                     packet = os.read(fd, 70000)
                     if packet[10] >> 4 == 4:  # IPv4; the kernel greets in IPv6 as well
                         to = far_end if fd != far_end else ends.get(packet[DESTINATION])
-                        if to is not None:
-                            on_the_way.append((due, to, packet))
+                        if to is None:
+                            continue
+                        if fd == far_end:
+                            uplink_is_free = max(uplink_is_free, time.monotonic()) + len(packet) * seconds_per_byte
+                            ups.append((uplink_is_free + round_trip / 2, to, packet))
+                        else:
+                            downs.append((due, to, packet))
             except BlockingIOError:
                 pass
         now = time.monotonic()
-        while on_the_way and on_the_way[0][0] <= now:
-            _, to, packet = on_the_way.popleft()
-            os.write(to, packet)
+        for way in (ups, downs):
+            while way and way[0][0] <= now:
+                _, to, packet = way.popleft()
+                os.write(to, packet)
 
 
 def route(edge: str, far: int, near: dict[str, int], long: bool) -> None:

@@ -109,7 +109,7 @@ def browser(bed: Bed) -> Iterator[Callable[[Contestant], Sample]]:
                 page.add_init_script(DRAWN)
                 page.goto(f"https://{PAGE_HOST.format(name=contestant.name)}/", wait_until="commit")
                 try:
-                    page.wait_for_function("window.drawn", timeout=5_000)
+                    page.wait_for_function("window.drawn", timeout=15_000)
                 except PageTimeout:
                     # Chromium drops what is on its way when an interface of the host comes or goes, a foreign container's too.
                     if any("NETWORK_CHANGED" in failure for failure in disturbed):

@@ -73,7 +73,9 @@ class Agent:
         if new:
             execute(new["Id"], "touch", "/run/vaettir/drain")
             _docker.checked("rename", new["Id"], self.undone_name(new))
-        _docker.checked("rename", old["Id"], self.container_name)
+        now = _docker.inspect("container", old["Id"])
+        if now and now["Name"] != f"/{self.container_name}":
+            _docker.checked("rename", old["Id"], self.container_name)
         if new:
             retire(new["Id"])
 
@@ -121,9 +123,10 @@ def wait_until(healths: tuple[str, ...], identifier: str, timeout: float) -> dic
 
 def reason(log: str) -> str:
     """The line of a container's error output that says most."""
-    lines = [line for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if "[emerg]" in line or line.startswith("agent-proxy:")]
-    return (telling or lines or ["it says nothing"])[-1]
+    own, lines = "agent-proxy: ", [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if "[emerg]" in line or line.startswith(own)]
+    line = (telling or lines or ["it says nothing"])[-1]
+    return line[len(own) :] if line.startswith(own) else line
 
 
 def retire(identifier: str) -> None:

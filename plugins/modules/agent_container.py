@@ -118,7 +118,7 @@ address:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine, _files, _release
 
 
 class AgentContainer:
@@ -144,7 +144,7 @@ class AgentContainer:
     def start(self) -> dict[str, Any]:
         release = self.params["release"]
         values = self.store.read(release)[_release.VALUES]
-        digest = self.store.facts(release)["image_digest"]
+        digest = self.store.facts(release).get("image_digest", "")
         switched = self.store.switch(_release.Current(release, [digest], [_files.digest(values)]))
         return {"changed": switched}
 
@@ -173,7 +173,53 @@ class AgentContainer:
     # --- replace
 
     def replace(self) -> dict[str, Any]:
-        raise _release.ReleaseError("replace is not there yet.")
+        facts = self.store.facts(self.params["release"])
+        old = self.running()
+        body = self.definition(old)
+        state = _agent.state(old["Id"])
+        values = _release.values(self.agent.name, _docker.environment({"Config": body}))
+        images = [facts.get("image_digest", ""), state.image]
+        environments = [_files.digest(values), state.environment]
+        self.store.switch(_release.Current(self.params["release"], images, environments))
+        try:
+            new = self.beside(old, body)
+        except _docker.DockerError:
+            self.agent.undo(self.store, old, self.new_one(old))
+            raise
+        return {"changed": True, "old": old["Id"], "new": new["Id"], "address": _docker.address(new)}
+
+    def definition(self, old: dict[str, Any]) -> dict[str, Any]:
+        """The new container as compose would make it, had it no other one of that name."""
+        name, project = self.agent.name, f"{self.agent.project}-next"
+        _agent.remove(f"{project}-{name}-1")
+        config_hash, error = _agent.compose_hash(self.root, name, {})
+        if error:
+            raise _docker.DockerError(error)
+        try:
+            made = _engine.compose_create(self.root, _engine.alone(_engine.model(self.root), name, project), name)
+        finally:
+            _agent.remove(f"{project}-{name}-1")
+        return _engine.create_body(made, _docker.labels(old), config_hash, self.agent.container_name)
+
+    def beside(self, old: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        """The new container, once it is healthy."""
+        name, timeout = self.agent.container_name, self.params["timeout"]
+        _docker.checked("rename", old["Id"], self.agent.old_name(old))
+        _engine.create(name, body)
+        _docker.checked("start", name)
+        new = _agent.wait_until(("healthy",), name, timeout)
+        if new and _docker.health(new) == "healthy":
+            return new
+        if new:
+            raise _docker.DockerError(f"the new container is not healthy within {timeout} s")
+        raise _docker.DockerError(f"the new container does not start: {_agent.reason(_docker.docker('logs', name)[2])}")
+
+    def new_one(self, old: dict[str, Any]) -> dict[str, Any] | None:
+        """The container that has the old one's name."""
+        container = self.agent.current()
+        return container if container and container["Id"] != old["Id"] else None
+
+    # --- afterwards
 
     def finish(self) -> dict[str, Any]:
         old = self.agent.replaced()

@@ -324,7 +324,7 @@ class AgentRelease:
         _status, _output, log = _docker.docker("logs", name)
         if container:
             raise _release.ReleaseError(f"the new release does not answer within {self.params['timeout']} s.")
-        raise _release.ReleaseError(f"nginx refuses the new conf: {_agent.reason(log)}")
+        raise _release.ReleaseError(f"the new release does not start: {_agent.reason(log)}")
 
     def tried(self) -> dict[str, Any]:
         there = _docker.inspect("container", self.agent.trial_name) is not None

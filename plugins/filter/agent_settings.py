@@ -70,10 +70,8 @@ _RULES = {
     "max_body_size": _NGINX_SIZE,
     "probe_path": (_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
     "read_timeout": _COUNT,
-    "resolver": (_names.RESOLVER_REGEX, "an address like 127.0.0.11"),
     "resolver_valid": _COUNT,
     "send_timeout": _COUNT,
-    "trusted_proxies": (_names.NETWORK_REGEX, "a network like 172.16.0.0/12"),
     "upstream_keepalive": _COUNT,
     "worker_connections": _COUNT,
     "worker_processes": _COUNT,
@@ -117,6 +115,11 @@ def _value_errors(settings: dict[str, Any]) -> list[str]:
     found = [_names.target_url_error(f"target_url of agent {name}", settings["target_url"])]
     found += [_names.domain_error(f"domain of agent {name}", domain) for domain in settings["domains"]]
     found += [_names.origin_error(f"extra_origins of agent {name}", origin) for origin in settings["extra_origins"]]
+    # Without any server nginx does not start.
+    found += [_names.resolver_error(f"resolver of agent {name}", server) for server in settings["resolver"] or [""]]
+    found += [
+        _names.network_error(f"trusted_proxies of agent {name}", network) for network in settings["trusted_proxies"]
+    ]
     found.append(_names.secret_error(f"tunnel_secret of agent {name}", settings["tunnel_secret"]))
     found.append(_names.port_error(f"public_port of agent {name}", settings["public_port"]))
     for key, (regex, use) in _RULES.items():

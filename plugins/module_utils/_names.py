@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
@@ -23,7 +24,7 @@ TIME_REGEX = r"^[1-9][0-9]*(ms|[smhdwM])?$"
 PATH_REGEX = r"^(/[A-Za-z0-9._~/-]*)?$"
 COUNT_REGEX = r"^[1-9][0-9]{0,8}$"
 IMAGE_REGEX = r"^[a-z0-9]([A-Za-z0-9._/:@-]{0,253}[A-Za-z0-9])?$"
-RESOLVER_REGEX = r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
+RESOLVER_REGEX = r"^([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
 NETWORK_REGEX = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 SECRET_REGEX = r"^[A-Za-z0-9._~+/=-]{16,256}$"
 DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
@@ -128,6 +129,30 @@ def setting_error(variable: str, value: object, regex: str, use: str) -> str | N
     if not matches(regex, str(value)):
         return f"{variable} '{masked(value)}' is not valid: use {use}."
     return None
+
+
+def resolver_error(variable: str, server: str) -> str | None:
+    """No name: nginx would look it up before it starts."""
+    address = server[1:].partition("]")[0] if server.startswith("[") else server.partition(":")[0]
+    try:
+        valid = matches(RESOLVER_REGEX, server) and bool(ipaddress.ip_address(address))
+    except ValueError:
+        valid = False
+    if not valid or port_problem(server[server.rfind("]") + 1 :]):
+        return (
+            f"{variable} '{masked(server)}' is not valid: use an address like 127.0.0.11, [fd00::53] or 10.0.0.53:5353."
+        )
+    return None
+
+
+def network_error(variable: str, network: str) -> str | None:
+    """nginx warns of bits behind the prefix."""
+    try:
+        if matches(NETWORK_REGEX, network) and ipaddress.ip_network(network):
+            return None
+    except ValueError:
+        pass
+    return f"{variable} '{masked(network)}' is not valid: use a network like 172.16.0.0/12."
 
 
 def port_error(variable: str, port: object) -> str | None:

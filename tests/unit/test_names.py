@@ -128,6 +128,31 @@ def test_bad_port(port: object) -> None:
     assert _names.port_error("it", port)
 
 
+@pytest.mark.parametrize("server", ["127.0.0.11", "10.0.0.53:5353", "[fd00::53]", "[fd00::53]:53"])
+def test_good_resolver(server: str) -> None:
+    assert _names.resolver_error("it", server) is None
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["", "dns.example", "10.0.0", "10.0.0.256", "10.0.0.1:0", "10.0.0.1:65536", "fd00::53", "[fd00::53", "[fd00:::1]"],
+)
+def test_bad_resolver(server: str) -> None:
+    assert "use an address like" in (_names.resolver_error("it", server) or "")
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/8", "10.1.2.3", "fc00::/7", "::1", "0.0.0.0/0"])
+def test_good_network(network: str) -> None:
+    assert _names.network_error("it", network) is None
+
+
+@pytest.mark.parametrize(
+    "network", ["", "10.0.0.0/33", "10.0.0.1/8", "10.0.0/8", "fc00::/129", "10.0.0.0/255.0.0.0", "x", "fe80::1%a"]
+)
+def test_bad_network(network: str) -> None:
+    assert "use a network like" in (_names.network_error("it", network) or "")
+
+
 # Not for the entry point's own sake: both must accept the same, or a deploy that preflight accepts dies at start.
 @pytest.mark.parametrize(
     ("regex", "values"),

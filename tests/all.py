@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """What `make test` runs: every stage that exists, its minutes, the number of tests of each kind, one closing line.
 
-Standard library only: it starts before the virtual environment does.
+Standard library only, tests.rig.shell included: it starts before the virtual environment does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / ".rig" / "results"
-PYTHON = str(ROOT / ".venv" / "bin" / "python")
+from tests.rig.shell import ROOT, STATE, VENV, streamed
+
+RESULTS = STATE / "results"
+PYTHON = str(VENV / "bin" / "python")
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -118,28 +118,15 @@ def run(stage: Stage, say: Callable[[str], None]) -> Result:
     start = time.monotonic()
     with (
         (folder / "stage.log").open("w", encoding="utf-8") as log,
-        subprocess.Popen(
-            stage.command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as process,
+        streamed(stage.command, stage.limit * 60, lambda late: stop((late.pid,)), env=environment) as process,
     ):
         RUNNING.add(process.pid)
-        alarm = threading.Timer(stage.limit * 60, stop, ((process.pid,),))
-        alarm.start()
         try:
             for line in process.stdout or ():
                 log.write(line)
                 say(f"{stage.name} | {line.rstrip()}")
             status = process.wait()
         finally:
-            alarm.cancel()
             RUNNING.discard(process.pid)
     result = Result(stage, time.monotonic() - start, status)
     count(folder.glob("*.xml"), result)

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from . import ca, images, servers
 from .edge_client import Edge
-from .shell import ROOT, VENV, RigError, run, say
+from .shell import VENV, RigError, run, say, streamed
 from .visitor import Visitor
 
 # The names and ports of inventories/demo.
@@ -64,29 +63,17 @@ def deploy(*options: str, show: Callable[[str], object] = print) -> int:
     environment = {**os.environ, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     if sys.stdout.isatty():
         environment.setdefault("ANSIBLE_FORCE_COLOR", "1")
-    process = subprocess.Popen(
-        [VENV / "bin" / DEPLOY[0], *DEPLOY[1:], *options],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    late = threading.Timer(DEPLOY_LIMIT, _end, [process])
-    late.start()
     changed = None
-    try:
-        for line in process.stdout or ():
-            show(line.rstrip("\n"))
-            recap = re.search(r"changed=(\d+).*unreachable=0.*failed=0", re.sub(r"\x1b\[[0-9;]*m", "", line))
-            changed = int(recap[1]) + (changed or 0) if recap else changed
-        status = process.wait()
-    finally:
-        late.cancel()
-        _end(process)
+    command = [str(VENV / "bin" / DEPLOY[0]), *DEPLOY[1:], *options]
+    with streamed(command, DEPLOY_LIMIT, _end, env=environment) as process:
+        try:
+            for line in process.stdout or ():
+                show(line.rstrip("\n"))
+                recap = re.search(r"changed=(\d+).*unreachable=0.*failed=0", re.sub(r"\x1b\[[0-9;]*m", "", line))
+                changed = int(recap[1]) + (changed or 0) if recap else changed
+            status = process.wait()
+        finally:
+            _end(process)
     if status or changed is None:
         raise RigError(
             f"{' '.join(DEPLOY)}: exit status {status}; its own words stand above (its limit is {DEPLOY_LIMIT} s)"

@@ -9,8 +9,9 @@ import fcntl
 import hashlib
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,30 @@ def run(command: Sequence[str | Path], *, check: bool = True, **options: Any) ->
         output = "\n".join(((done.stdout or "") + (done.stderr or "")).splitlines()[-30:])
         raise RigError(f"{' '.join(words)[:300]}: exit status {done.returncode}\n{output}")
     return done
+
+
+@contextlib.contextmanager
+def streamed(
+    command: Sequence[str | Path], limit: float, end: Callable[[subprocess.Popen[str]], object], **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A command in a group of its own, whose lines are read as they come; `end` stops one that takes too long."""
+    with subprocess.Popen(
+        [str(word) for word in command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        **options,
+    ) as process:
+        late = threading.Timer(limit, end, [process])
+        late.start()
+        try:
+            yield process
+        finally:
+            late.cancel()
 
 
 def wait_for(what: str, ready: Any, seconds: float, pause: float = 0.2) -> None:

@@ -237,7 +237,8 @@ class AgentContainer:
             self.agent.undo(self.store, old, new)
         elif before is not None:
             self.store.revert()
-            if new and new["State"]["Running"]:
+            # An image of the owner's has no command to reload it; compose makes its container anew.
+            if new and new["State"]["Running"] and _docker.labels(new).get(_docker.AGENT_LABEL):
                 self.nginx_reloads(new)
         now = self.agent.current()
         return {

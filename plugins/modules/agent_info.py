@@ -61,6 +61,13 @@ options:
     description: Keys of C(.env) that this run sets, with their values. Other keys are read from C(.env).
     type: dict
     default: {}
+  live:
+    description:
+      - Live paths relative to O(root), and their names in a release. Only for a service of the folder's owner, whose
+        image cannot be asked what it has.
+      - Then what runs is right when it is the current release and the live files are that release's.
+    type: dict
+    default: {}
   pending:
     description: Whether the compose service's own definition is about to change (known in check mode only).
     type: bool
@@ -118,6 +125,10 @@ health:
   description: Docker's word for the container's health. Empty when it does not run.
   type: str
   returned: always
+image:
+  description: ID of the image that the container runs. Empty when it does not run.
+  type: str
+  returned: always
 draining:
   description: How many of nginx's workers live on for sockets that were open before a reload.
   type: int
@@ -173,6 +184,7 @@ class AgentInfo:
             "present": self.present(),
             "address": _docker.address(self.running) if self.running else "",
             "health": _docker.health(self.running) if self.running else "",
+            "image": self.running["Image"] if self.running else "",
             "draining": self.state.draining,
             "release": self.store.current().release,
             "compose_error": self.compose_error,
@@ -208,6 +220,8 @@ class AgentInfo:
     def replace_reasons(self, build: bool) -> list[str]:
         if not self.running:
             return []
+        if self.params["live"]:
+            return [] if self.released(self.running) else ["the files are not those of the release that runs"]
         reasons = []
         if build:
             reasons.append("its image is built anew")
@@ -218,6 +232,14 @@ class AgentInfo:
         if self.params["pending"] or self.service_differs(self.running):
             reasons.append("its compose service differs")
         return reasons
+
+    def released(self, container: dict[str, Any]) -> bool:
+        """Whether the live files are the current release, and it runs; `before` is there until it was verified."""
+        release = self.store.current().release
+        if self.params["pending"] or self.store.before() is not None or release not in self.store.ids():
+            return False
+        facts, live = self.store.facts(release), self.store.live(self.params["live"])
+        return bool(facts["image"] == container["Image"] and facts["digest"] == _release.digest(live))
 
     def service_differs(self, container: dict[str, Any]) -> bool:
         """Asked with the container's own values: a changed value is none of the service."""
@@ -252,6 +274,7 @@ def main() -> None:
             "files": {"type": "dict", "default": {}},
             "tunnel": {"type": "str", "default": "", "no_log": True},
             "environment": {"type": "dict", "default": {}},
+            "live": {"type": "dict", "default": {}},
             "pending": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -45,7 +45,7 @@ options:
       - V(prepared) makes a release of the live files and starts it in a container of its own that gets no visitors.
       - V(tried) removes that container.
       - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
-        C(PROJECT-NAME:proxy). It puts nothing into force.
+        of O(image). It puts nothing into force.
       - V(ended) notes that O(release) was verified and removes those beyond O(keep), or removes O(release) if it was
         not O(verified). Then it gives the lock back.
       - V(info) tells which releases there are.
@@ -81,7 +81,10 @@ options:
     type: dict
     default: {}
   image:
-    description: The image to release. C(PROJECT-NAME:proxy) unless set.
+    description:
+      - The image to release. C(PROJECT-NAME:proxy) unless set.
+      - One without our label C(io.locki.vaettir.agent) is its owner's. Compose itself then runs the trial, with the
+        service's own definition, and a trial that still runs after a moment counts as healthy.
     type: str
   network:
     description: Docker network in which a release is tried. C(PROJECT_default) unless set.
@@ -187,6 +190,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
 
 SHOWN = ("id", "time", "by", "digest", "image", "verified")
+OWNERS_MOMENT = 1.5  # seconds after which an nginx that refuses its conf has ended
 
 
 class AgentRelease:
@@ -203,6 +207,9 @@ class AgentRelease:
 
     def image_tag(self, tag: str) -> str:
         return f"{self.project}-{self.name}:{tag}"
+
+    def image_name(self) -> str:
+        return str(self.params["image"] or self.image_tag("proxy"))
 
     def run(self) -> dict[str, Any]:
         result: dict[str, Any] = getattr(self, self.params["state"])()
@@ -241,7 +248,7 @@ class AgentRelease:
         current, before = self.store.current(), self.store.before()
         if before is not None:  # a run was killed before its release had been verified
             return before.release, ""
-        container, image = self.agent.current(), _docker.inspect("image", self.image_tag("proxy"))
+        container, image = self.agent.current(), _docker.inspect("image", self.image_name())
         runs = container["Image"] if container else image["Id"] if image else ""
         if not container and not (image and self.store.touched(self.params["files"])):
             return current.release, ""
@@ -283,16 +290,15 @@ class AgentRelease:
     def prepared(self) -> dict[str, Any]:
         if not self.touch:
             return {"changed": True, "release": "", "address": "", "image_digest": ""}
-        wanted = self.params["image"] or self.image_tag("proxy")
-        image = _docker.inspect("image", wanted)
+        image = _docker.inspect("image", self.image_name())
         if not image:
-            raise _release.ReleaseError(f"there is no image {wanted}: build it.")
+            raise _release.ReleaseError(f"there is no image {self.image_name()}: build it.")
         by = f"{self.params['owner']['user']}@{self.params['owner']['node']}"
         with self.locked():
             release = self.store.create(self.params["files"], {"by": by, "image": image["Id"]}, time.time())
         try:
             _docker.checked("tag", image["Id"], self.image_tag(release))
-            trial = self.tried_out(release)
+            trial = self.tried_out(release) if _docker.labels(image).get(_docker.AGENT_LABEL) else self.owners_trial()
             digest = _agent.state(trial["Id"]).image
         except (_docker.DockerError, _release.ReleaseError):
             _agent.remove(self.agent.trial_name)
@@ -326,6 +332,18 @@ class AgentRelease:
             raise _release.ReleaseError(f"the new release does not answer within {self.params['timeout']} s.")
         raise _release.ReleaseError(f"the new release does not start: {_agent.reason(log)}")
 
+    def owners_trial(self) -> dict[str, Any]:
+        """An image that is not ours knows no command of ours: its service, once more, without a router."""
+        name = self.agent.trial_name
+        _agent.remove(name)
+        run = ("run", "--detach", "--no-deps", "--name", name, "--label", "traefik.enable=false", self.name)
+        _docker.checked("compose", "--profile", "*", *run, cwd=self.root)
+        time.sleep(OWNERS_MOMENT)
+        container = _docker.inspect("container", name)
+        if not container or not container["State"]["Running"]:
+            raise _release.ReleaseError(f"nginx refuses the new conf: {_agent.reason(_docker.docker('logs', name)[2])}")
+        return container
+
     def tried(self) -> dict[str, Any]:
         there = _docker.inspect("container", self.agent.trial_name) is not None
         if there and self.touch:
@@ -337,14 +355,14 @@ class AgentRelease:
     def restored(self) -> dict[str, Any]:
         release, tag = self.params["release"], self.image_tag(self.params["release"])
         released = self.store.facts(release)["image"]
-        image, now = _docker.inspect("image", tag), _docker.inspect("image", self.image_tag("proxy"))
+        image, now = _docker.inspect("image", tag), _docker.inspect("image", self.image_name())
         if released and not image:
             raise _release.ReleaseError(f"the image {tag} of release {release} is gone: choose another release.")
         with self.locked():
             paths = self.store.restore(release, self.params["files"], self.touch)
         tagged = image is not None and (now is None or now["Id"] != image["Id"])
         if tagged and self.touch:
-            _docker.checked("tag", tag, self.image_tag("proxy"))
+            _docker.checked("tag", tag, self.image_name())
         return {"changed": bool(paths) or tagged, "paths": paths}
 
     def ended(self) -> dict[str, Any]:

@@ -117,6 +117,11 @@ present:
   elements: str
   choices: [container, images, volume]
   returned: always
+containers:
+  description: Names of its containers, those that drain included.
+  type: list
+  elements: str
+  returned: always
 address:
   description: The container's IP address on the host. Empty when it does not run.
   type: str
@@ -182,6 +187,7 @@ class AgentInfo:
             "replace": self.replace_reasons(bool(build)),
             "reload": self.reload_reasons(),
             "present": self.present(),
+            "containers": self.containers(),
             "address": _docker.address(self.running) if self.running else "",
             "health": _docker.health(self.running) if self.running else "",
             "image": self.running["Image"] if self.running else "",
@@ -193,13 +199,20 @@ class AgentInfo:
     def present(self) -> list[str]:
         label = f"label={_docker.AGENT_LABEL}={self.name}"
         found = {
-            # A service of the owner's may have the same name.
-            "container": self.container is not None
-            and _docker.labels(self.container).get(_docker.AGENT_LABEL) == self.name,
+            "container": bool(self.containers()),
             "images": bool(_docker.docker("image", "ls", "--quiet", "--filter", label)[1]),
             "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{self.name}-cache")),
         }
         return [kind for kind, there in found.items() if there]
+
+    def containers(self) -> list[str]:
+        """All of it: one that drains and one that is tried as well. A service of the owner's may have the same name."""
+        output = _docker.docker(
+            *("ps", "--all", "--format", "{{.Names}}"),
+            *("--filter", f"label={_docker.COMPOSE}project={self.params['project']}"),
+            *("--filter", f"label={_docker.AGENT_LABEL}={self.name}"),
+        )[1]
+        return sorted(output.split())
 
     def build_reasons(self) -> list[str]:
         if not self.image:
@@ -234,9 +247,9 @@ class AgentInfo:
         return reasons
 
     def released(self, container: dict[str, Any]) -> bool:
-        """Whether the live files are the current release, and it runs; `before` is there until it was verified."""
+        """Whether the live files are the current release, and it runs."""
         release = self.store.current().release
-        if self.params["pending"] or self.store.before() is not None or release not in self.store.ids():
+        if self.params["pending"] or release not in self.store.ids():
             return False
         facts, live = self.store.facts(release), self.store.live(self.params["live"])
         return bool(facts["image"] == container["Image"] and facts["digest"] == _release.digest(live))

@@ -13,6 +13,7 @@ from . import _docker, _release
 CONFIG_HASH = f"{_docker.COMPOSE}config-hash"
 TRIAL_LABEL = "io.locki.vaettir.trial"
 RETIRED = 8  # seconds that a container gets to fail its health: two of its checks, and a bit
+SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
 COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
 SPARE = 300  # seconds after the window until a container that does not end is removed
 
@@ -131,20 +132,25 @@ def reason(log: str) -> str:
 
 def retire(identifier: str) -> None:
     """Traefik sends nobody to an unhealthy container; then it can go without anyone being cut off."""
+    container = _docker.inspect("container", identifier)
+    if not container or not container["State"]["Running"] or _docker.health(container) == "starting":
+        remove(identifier)  # nobody is there
+        return
     _docker.docker("update", "--restart", "no", identifier)
     execute(identifier, "touch", "/run/vaettir/drain")
-    if wait_until(("unhealthy",), identifier, RETIRED):
-        time.sleep(1)  # Traefik has the event, and its requests under way come to an end
-        _docker.docker("kill", "--signal", "QUIT", identifier)
-        wait_until(("ended",), identifier, 2)
-    remove(identifier)
+    wait_until(("unhealthy",), identifier, RETIRED)
+    leave_behind('sleep "$2"; docker kill --signal QUIT "$1"; timeout 5 docker wait "$1"', identifier, SETTLED)
 
 
 def drain(identifier: str, window: int) -> None:
     """Tells a container to end its sockets after the window, and leaves somebody behind to remove it then."""
     _docker.checked("update", "--restart", "no", identifier)
     _docker.checked("exec", "--detach", identifier, *COMMAND, "drain", str(window))
+    leave_behind('timeout "$2" docker wait "$1"', identifier, window + SPARE)
+
+
+def leave_behind(script: str, identifier: str, seconds: int) -> None:
+    """A process that outlives this one, and removes a container at its end."""
     nowhere = subprocess.DEVNULL
-    script = 'timeout "$1" docker wait "$2"; exec docker container rm --force --volumes "$2"'
-    words = ["sh", "-c", script, "sh", str(window + SPARE), identifier]
+    words = ["sh", "-c", f'{script}; exec docker container rm --force --volumes "$1"', "sh", identifier, str(seconds)]
     subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True, cwd="/")

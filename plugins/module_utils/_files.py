@@ -64,6 +64,9 @@ class Manifest:
         self.exists = content is not None
         self._digests: dict[str, list[str]] = json.loads(content) if content else {}
 
+    def paths(self) -> list[str]:
+        return sorted(self._digests)
+
     def owns(self, path: str) -> bool:
         return path in self._digests
 

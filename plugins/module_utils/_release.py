@@ -246,6 +246,11 @@ class Store:
         contents = {path: _files.read_bytes(os.path.join(self.root, path)) for path in files}
         return any(content is not None and not manifest.wrote(path, content) for path, content in contents.items())
 
+    def same(self, files: dict[str, str], image: str) -> str:
+        """The release that holds what is live, or nothing."""
+        wanted = digest(self.live(files))
+        return next((r["id"] for r in self.all() if r["digest"] == wanted and r["image"] == image), "")
+
     def create(self, files: dict[str, str], more: dict[str, Any], now: float) -> str:
         """A new release of what is live; it is there as a whole or not at all."""
         self.make()

@@ -42,7 +42,7 @@ options:
     description:
       - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
         into force by hand.
-      - V(prepared) makes a release of the live files and starts it in a container of its own that gets no visitors.
+      - V(prepared) makes a release of the live files, unless there is one that holds the same, and starts it in a container of its own that gets no visitors.
       - V(tried) removes that container.
       - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
         of O(image). It puts nothing into force.
@@ -97,6 +97,12 @@ options:
     description: ID of the release for V(restored) and V(ended).
     type: str
     default: ''
+  probe:
+    description:
+      - What V(prepared) keeps with the release, for whoever wants to compare with it later, such as the URL and the Origin
+        that it is verified with.
+    type: dict
+    default: {}
   verified:
     description: Whether O(release) was verified.
     type: bool
@@ -135,6 +141,10 @@ previous:
   description: ID of the release to go back to. Empty if there is none.
   type: str
   returned: V(begun)
+probe:
+  description: What the previous release was prepared with as O(probe).
+  type: dict
+  returned: V(begun)
 healed:
   description: What was (or, in check mode, would be) cleared up after an interrupted run.
   type: list
@@ -160,6 +170,10 @@ paths:
   description: Paths relative to O(root) that were (or, in check mode, would be) written or removed.
   type: list
   elements: str
+  returned: V(restored)
+digests:
+  description: SHA-256 in hexadecimal digits of what each path of O(files) holds then. Those that O(release) lacks are left out.
+  type: dict
   returned: V(restored)
 removed:
   description: IDs of the releases that were removed.
@@ -234,14 +248,21 @@ class AgentRelease:
         with self.locked():
             locked = _release.holder(self.store.lock(), owner, now, self.params["lock_timeout"])
             if locked and not self.params["break_lock"]:
-                return {"changed": False, "locked": locked, "previous": "", "healed": [], "kept": ""}
+                return {"changed": False, "locked": locked, "previous": "", "probe": {}, "healed": [], "kept": ""}
             if self.touch:
                 self.store.take(owner, now)
         healed = self.agent.heal(self.store, self.touch)
         if self.touch:
             self.store.sweep()
         previous, kept = self.previous()
-        return {"changed": bool(healed or kept), "locked": {}, "previous": previous, "healed": healed, "kept": kept}
+        return {
+            "changed": bool(healed or kept),
+            "locked": {},
+            "previous": previous,
+            "probe": self.store.facts(previous).get("probe", {}) if previous in self.store.ids() else {},
+            "healed": healed,
+            "kept": kept,
+        }
 
     def previous(self) -> tuple[str, str]:
         """The release to go back to; and the same if it had to be made of what is live."""
@@ -294,15 +315,18 @@ class AgentRelease:
         if not image:
             raise _release.ReleaseError(f"there is no image {self.image_name()}: build it.")
         by = f"{self.params['owner']['user']}@{self.params['owner']['node']}"
+        same = self.store.same(self.params["files"], image["Id"])
         with self.locked():
-            release = self.store.create(self.params["files"], {"by": by, "image": image["Id"]}, time.time())
+            more = {"by": by, "image": image["Id"], "probe": self.params["probe"]}
+            release = same or self.store.create(self.params["files"], more, time.time())
         try:
             _docker.checked("tag", image["Id"], self.image_tag(release))
             trial = self.tried_out(release) if _docker.labels(image).get(_docker.AGENT_LABEL) else self.owners_trial()
             digest = _agent.state(trial["Id"]).image
         except (_docker.DockerError, _release.ReleaseError):
             _agent.remove(self.agent.trial_name)
-            self.discard(release)
+            if not same:
+                self.discard(release)
             raise
         self.store.note(release, image_digest=digest)
         return {"changed": True, "release": release, "address": _docker.address(trial), "image_digest": digest}
@@ -363,7 +387,9 @@ class AgentRelease:
         tagged = image is not None and (now is None or now["Id"] != image["Id"])
         if tagged and self.touch:
             _docker.checked("tag", tag, self.image_name())
-        return {"changed": bool(paths) or tagged, "paths": paths}
+        contents = self.store.read(release)
+        digests = {path: _files.digest(contents[name]) for path, name in self.params["files"].items() if name in contents}
+        return {"changed": bool(paths) or tagged, "paths": paths, "digests": digests}
 
     def ended(self) -> dict[str, Any]:
         if not self.touch:
@@ -374,7 +400,7 @@ class AgentRelease:
                 self.store.note(release, verified=_release.iso(time.time()))
             self.store.settle()
             removed = _release.superfluous(self.store.all(), self.store.current().release, self.params["keep"])
-        elif release in self.store.ids() and release != self.store.current().release:
+        elif release in self.store.ids() and not self.store.facts(release)["verified"]:
             removed = [release]
         for identifier in removed:
             self.discard(identifier)
@@ -414,6 +440,7 @@ def main() -> None:
             "network": {"type": "str"},
             "timeout": {"type": "int", "default": 20},
             "release": {"type": "str", "default": ""},
+            "probe": {"type": "dict", "default": {}},
             "verified": {"type": "bool", "default": False},
             "keep": {"type": "int", "default": 3},
         },

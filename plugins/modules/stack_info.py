@@ -38,6 +38,12 @@ options:
     description: Name of the compose project. Its Traefik may already hold these ports.
     type: str
     default: vaettir
+  definition:
+    description: >-
+      Text of the compose file that the folder is to have, for the running Traefik to be compared with. Empty compares
+      with nothing.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -57,6 +63,11 @@ root:
 managed:
   description: Whether the project folder holds anything that we wrote.
   type: bool
+  returned: always
+written:
+  description: Relative paths of what we wrote there.
+  type: list
+  elements: str
   returned: always
 user:
   description: Name of the user that runs the tasks.
@@ -89,6 +100,33 @@ compose:
     version:
       description: Version without a leading C(v). Empty when C(docker compose) does not work.
       type: str
+traefik:
+  description: The project's Traefik.
+  type: dict
+  returned: always
+  contains:
+    status:
+      description: Docker's word for its state, such as V(running). Empty when there is no container.
+      type: str
+    health:
+      description: Docker's word for its health. Empty when nobody asks for it.
+      type: str
+    image:
+      description: Image that it was made from.
+      type: str
+    ports:
+      description: TCP ports that it publishes.
+      type: list
+      elements: int
+    command:
+      description: What it was started with.
+      type: list
+      elements: str
+    reasons:
+      description: Why C(docker compose up) would make it anew. Empty when it would not, or when nobody knows.
+      type: list
+      elements: str
+      sample: [its compose service differs]
 taken_ports:
   description: Ports of O(ports) that another program listens on.
   type: list
@@ -113,6 +151,24 @@ compose_files:
   type: list
   elements: str
   returned: always
+owners:
+  description: What the owner's own compose file says. Nothing where there is none.
+  type: dict
+  returned: always
+  contains:
+    project:
+      description: Name of its compose project.
+      type: str
+    services:
+      description: Its services, with their images. A service without C(image) has the name that compose gives it.
+      type: dict
+    built:
+      description: Services that compose builds.
+      type: list
+      elements: str
+    error:
+      description: Why compose cannot read it.
+      type: str
 git:
   description: State of the project folder as a git checkout.
   type: dict
@@ -134,6 +190,7 @@ agents:
 
 import contextlib
 import glob
+import json
 import os
 import pwd
 import re
@@ -142,7 +199,7 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _files, _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _names
 
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -183,12 +240,42 @@ def program_of(inode: str) -> str:
     return ""
 
 
-def taken_ports(ports: list[int], publisher: str) -> list[dict[str, Any]]:
-    ours: set[int] = set()
-    container = _docker.inspect("container", publisher)
-    if container and container["State"]["Running"]:
-        for bindings in (container["NetworkSettings"]["Ports"] or {}).values():
-            ours.update(int(binding["HostPort"]) for binding in bindings or [])
+def published(container: dict[str, Any]) -> list[int]:
+    bindings = [binding for found in (container["NetworkSettings"]["Ports"] or {}).values() for binding in found or []]
+    return sorted({int(binding["HostPort"]) for binding in bindings})
+
+
+def compose_hash(root: str, service: str, definition: str) -> str:
+    """The service's config hash as it will be with that compose file; empty where compose cannot read the project."""
+    override = os.path.join(root, "docker-compose.override.yml")
+    files = ["-f", "-", *(["-f", override] if os.path.exists(override) else [])]
+    command = ["compose", *files, "--project-directory", root, "--profile", "*", "config", "--hash", service]
+    fields = _docker.docker(*command, stdin=definition)[1].split()
+    return fields[1] if fields[:1] == [service] else ""
+
+
+def traefik_state(root: str, name: str, definition: str) -> dict[str, Any]:
+    container = _docker.inspect("container", name)
+    if not container:
+        return {"status": "", "health": "", "image": "", "ports": [], "command": [], "reasons": []}
+    reasons = []
+    wanted = compose_hash(root, "traefik", definition) if definition else ""
+    if wanted and wanted != _docker.labels(container).get(_agent.CONFIG_HASH):
+        reasons.append("its compose service differs")
+    image = _docker.inspect("image", container["Config"]["Image"])
+    if image and image["Id"] != container["Image"]:
+        reasons.append(f"{container['Config']['Image']} is another image now")
+    return {
+        "status": container["State"]["Status"],
+        "health": _docker.health(container),
+        "image": container["Config"]["Image"],
+        "ports": published(container),
+        "command": container["Config"]["Cmd"] or [],
+        "reasons": reasons,
+    }
+
+
+def taken_ports(ports: list[int], ours: list[int]) -> list[dict[str, Any]]:
     open_ports = listeners()
     result = []
     for port in ports:
@@ -201,14 +288,27 @@ def taken_ports(ports: list[int], publisher: str) -> list[dict[str, Any]]:
 
 def project_state(root: str, project: str) -> dict[str, Any]:
     """Whose the project's containers are: another folder's, or the owner's own services in this one."""
-    compose = "com.docker.compose."
-    labels = (f"{compose}project.working_dir", f"{compose}service", _docker.AGENT_LABEL)
+    labels = (f"{_docker.COMPOSE}project.working_dir", f"{_docker.COMPOSE}service", _docker.AGENT_LABEL)
     form = "|".join(f'{{{{.Label "{label}"}}}}' for label in labels)
-    command = ["ps", "--all", "--filter", f"label={compose}project={project}", "--format", form]
+    command = ["ps", "--all", "--filter", f"label={_docker.COMPOSE}project={project}", "--format", form]
     rows = [line.split("|") for line in _docker.docker(*command)[1].splitlines()]
     return {
         "other_root": next((folder for folder, *_rest in rows if folder and folder != root), ""),
         "owners_services": sorted({service for _folder, service, agent in rows if not agent and service != "traefik"}),
+    }
+
+
+def owners_compose(root: str) -> dict[str, Any]:
+    status, output, error = _docker.docker("compose", "--profile", "*", "config", "--format", "json", cwd=root)
+    if status:
+        return {"project": "", "services": {}, "built": [], "error": _docker.last_line(error)}
+    found = json.loads(output)
+    services = found.get("services") or {}
+    return {
+        "project": found["name"],
+        "services": {name: entry.get("image") or f"{found['name']}-{name}" for name, entry in services.items()},
+        "built": sorted(name for name, entry in services.items() if "build" in entry),
+        "error": "",
     }
 
 
@@ -231,14 +331,17 @@ def fragments(root: str) -> list[str]:
     return [os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(root, "agents/*.yml"))]
 
 
-def collect(root: str, ports: list[int], project: str) -> dict[str, Any]:
+def collect(root: str, ports: list[int], project: str, definition: str) -> dict[str, Any]:
     status, version, error = _docker.docker("version", "--format", "{{.Server.Version}}", timeout=20)
     _compose_status, compose, _error = _docker.docker("compose", "version", "--short", timeout=20)
     manifest = _files.Manifest(root)
+    traefik = traefik_state(root, f"{project}-traefik-1", definition)
     release = _files.read_bytes("/etc/os-release") or b""
+    names = [name for name in COMPOSE_NAMES if os.path.lexists(os.path.join(root, name)) and not manifest.owns(name)]
     return {
         "root": root,
         "managed": manifest.exists,
+        "written": manifest.paths(),
         "user": pwd.getpwuid(os.geteuid()).pw_name,
         "distribution": parse_os_release(release.decode(errors="replace")),
         "docker": {
@@ -247,12 +350,12 @@ def collect(root: str, ports: list[int], project: str) -> dict[str, Any]:
             "error": "" if status == 0 else error.splitlines()[-1] if error else "no answer",
         },
         "compose": {"version": compose.strip().lstrip("v")},
-        "taken_ports": taken_ports(ports, f"{project}-traefik-1"),
+        "traefik": traefik,
+        "taken_ports": taken_ports(ports, traefik["ports"]),
         **project_state(root, project),
         "curl": shutil.which("curl") is not None,
-        "compose_files": [
-            name for name in COMPOSE_NAMES if os.path.lexists(os.path.join(root, name)) and not manifest.owns(name)
-        ],
+        "compose_files": names,
+        "owners": owners_compose(root) if names else {"project": "", "services": {}, "built": [], "error": ""},
         "git": git_state(root),
         "agents": sorted(set(fragments(root)) - _names.RESERVED_NAMES),
     }
@@ -264,12 +367,14 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
             "project": {"type": "str", "default": "vaettir"},
+            "definition": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     root = os.path.abspath(module.params["root"])
     try:
-        module.exit_json(changed=False, **collect(root, module.params["ports"], module.params["project"]))
+        given = module.params
+        module.exit_json(changed=False, **collect(root, given["ports"], given["project"], given["definition"]))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or root}: {error.strerror}")
 

@@ -9,7 +9,7 @@ import fs from 'fs';
 
 // njs runs a module's top level for every request, so all that most requests do without stands in here.
 function lazy() {
-    const PAGE = '/etc/vaettir/page.html';
+    const PAGE = '/etc/nginx/page.html';
     const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE;
 
     // What a visitor is told, by ngrok's code; any other is a refusal.

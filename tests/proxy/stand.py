@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.rig.shell import LABEL, ROOT, run, wait_for
 ROLE = ROOT / "roles" / "agent_proxy"
 TEMPLATES = ROLE / "templates"
 DOMAIN = "vaettir.example"
+DISCORD = "https://discord.gg/vaettir"
 
 
 def _yaml(path: str) -> dict[str, Any]:
@@ -112,6 +113,9 @@ class Proxy:
         options = [word for key, value in (env or {}).items() for word in ("-e", f"{key}={value}")]
         return run(["docker", "exec", *options, self.container, *command], check=check)
 
+    def state(self) -> dict[str, str]:
+        return parse_state(self.exec("agent-proxy", "state").stdout)
+
     def logs(self) -> str:
         done = run(["docker", "logs", self.container])
         return done.stdout + done.stderr
@@ -137,21 +141,47 @@ def build(agent: Mapping[str, Any], conf: str | None = None) -> str:
     return tag
 
 
+def write_release(
+    releases: Path, release: str, agent: Mapping[str, Any], *, discord: str = DISCORD, more: str = ""
+) -> None:
+    """A release as the role keeps it; `more` goes to the end of its conf."""
+    folder = releases / release
+    folder.mkdir()
+    write_context(folder, agent, render("agent.conf.template.j2", agent) + more)
+    values = f"TARGET_URL={agent['target_url']}\nDISCORD_INVITE_URL={discord}\n"
+    (folder / "values").write_text(values, encoding="utf-8")
+
+
+def make_current(releases: Path, release: str, image: str, environment: str) -> None:
+    """From now on it is the one that containers of that image digest, with that environment, are to take."""
+    text = f"release={release}\nimage={image}\nenvironment={environment}\n"
+    (releases / "new").write_text(text, encoding="ascii")
+    (releases / "new").replace(releases / "current")
+
+
+def parse_state(text: str) -> dict[str, str]:
+    """`agent-proxy state`: what stands before = , and digests by the name of their file."""
+    pairs = [line.split("=", 1) if "=" in line else line.split("  ")[::-1] for line in text.splitlines()]
+    return {name: value for name, value in pairs}
+
+
 def remove_image(tag: str) -> None:
     run(["docker", "rmi", "-f", tag], check=False)
 
 
-def environment(agent: Mapping[str, Any], discord: str = "https://discord.gg/vaettir") -> dict[str, str]:
+def environment(agent: Mapping[str, Any], discord: str = DISCORD) -> dict[str, str]:
     """What compose passes on from .env."""
     return {_names.target_url_key(agent["name"]): agent["target_url"], "DISCORD_INVITE_URL": discord}
 
 
 @contextmanager
-def container(tag: str, agent: Mapping[str, Any], env: Mapping[str, str], *options: str) -> Iterator[Proxy]:
+def container(
+    tag: str, agent: Mapping[str, Any], env: Mapping[str, str], *options: str, command: Sequence[str] = ()
+) -> Iterator[Proxy]:
     """The container, healthy."""
     name = f"vaettir-test-{uuid.uuid4().hex[:12]}"
     words = [word for key, value in env.items() for word in ("-e", f"{key}={value}")]
-    run(["docker", "run", "-d", "--name", name, "--label", f"{LABEL}=proxy-test", *words, *options, tag])
+    run(["docker", "run", "-d", "--name", name, "--label", f"{LABEL}=proxy-test", *words, *options, tag, *command])
     try:
 
         def state(template: str) -> str:

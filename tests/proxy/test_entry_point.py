@@ -181,34 +181,6 @@ def test_placeholder_of_another_agent(agent: Callable[..., dict[str, Any]]) -> N
         stand.remove_image(tag)
 
 
-def test_reload(image: str, agent: Callable[..., dict[str, Any]]) -> None:
-    """New values without a restart; the same ones change nothing; bad ones leave all as it was; a restart remembers."""
-    settings = agent()
-    with stand.container(image, settings, stand.environment(settings)) as proxy:
-        same = stand.environment(settings)
-        assert proxy.exec("agent-proxy", "reload", env=same).stdout == "unchanged\n"
-        bad = proxy.exec("agent-proxy", "reload", check=False, env={"OCAPISTAINE_TARGET_URL": "https://a b"})
-        assert bad.returncode == 1
-        assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200
-
-        new = {"OCAPISTAINE_TARGET_URL": "http://edge.test:9000", "DISCORD_INVITE_URL": "https://discord.gg/other"}
-        assert proxy.exec("agent-proxy", "reload", env=new).stdout == "reloaded\n"
-
-        def now_at(ip: str, host: str) -> None:
-            end = time.monotonic() + 10
-            while True:
-                with contextlib.suppress(OSError):
-                    if host in ask(ip, "GET", "/", [("Host", HOST)]).body.decode():
-                        return
-                assert time.monotonic() < end
-                time.sleep(0.1)
-
-        now_at(proxy.ip, "edge.test:9000")
-        run(["docker", "restart", "-t", "2", proxy.container])
-        ip = run(["docker", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", proxy.container]).stdout.strip()
-        now_at(ip, "edge.test:9000")
-
-
 def test_stops_at_once(image: str, agent: Callable[..., dict[str, Any]]) -> None:
     settings = agent()
     with stand.container(image, settings, stand.environment(settings)) as proxy:

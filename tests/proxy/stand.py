@@ -161,8 +161,7 @@ def make_current(releases: Path, release: str, image: str, environment: str) -> 
 
 def parse_state(text: str) -> dict[str, str]:
     """`agent-proxy state`: what stands before = , and digests by the name of their file."""
-    pairs = [line.split("=", 1) if "=" in line else line.split("  ")[::-1] for line in text.splitlines()]
-    return {name: value for name, value in pairs}
+    return dict(line.split("=", 1) if "=" in line else line.split("  ")[::-1] for line in text.splitlines())
 
 
 def remove_image(tag: str) -> None:

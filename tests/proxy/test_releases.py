@@ -114,7 +114,7 @@ def test_inputs(
 
 
 def test_secret_of_the_release(
-    start: Callable[..., Any], settings: dict[str, Any], releases: Path, own: dict[str, str], edge: Edge, tmp_path: Path
+    start: Callable[..., Any], settings: dict[str, Any], releases: Path, own: dict[str, str], edge: Edge
 ) -> None:
     """It comes and goes with its release; without one, what is mounted counts."""
     for release, word in ((ONE, "the-secret-of-the-release"), (TWO, "")):

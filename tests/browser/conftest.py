@@ -56,6 +56,11 @@ class Notes:
         session.on("Network.webSocketFrameError", lambda event: self.console.append(f"WebSocket: {event}"))
 
 
+def deploy(*options: str) -> None:
+    """With the demo's inventory, but to another container than the one it names."""
+    demo.deploy("-e", f"ansible_host={SERVER}", *options)
+
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[demo.World]:
     """A server with nothing on it but the agent; KEEP=1 leaves it running."""
@@ -63,8 +68,7 @@ def world() -> Iterator[demo.World]:
         machine.apt_install(["chromium", "libnss3-tools"])
     try:
         started = demo.start(SERVER, OUTSIDE, publish=())
-        # The demo's inventory, but another container than the one it names.
-        demo.deploy("-e", f"ansible_host={SERVER}")
+        deploy()
         yield started
     finally:
         if not os.environ.get("KEEP"):

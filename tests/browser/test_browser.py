@@ -4,28 +4,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, FilePayload, Page, expect
 
 from tests.rig import demo
-from tests.rig.shell import ROOT
+from tests.rig.shell import ROOT, run
 
-from .conftest import Notes
+from .conftest import Notes, deploy
 
 IMAGES = ROOT / "docs" / "images"
-DESKTOP = {"viewport": {"width": 1200, "height": 750}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+# By what their pictures' names say.
+DEVICES: dict[str, dict[str, Any]] = {
+    "": {"viewport": {"width": 1200, "height": 750}},
+    "-phone": {
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+        "is_mobile": True,
+        "has_touch": True,
+    },
+}
+# README's gallery.
+PICTURES = {f"offline{device}{dark}.png" for device in DEVICES for dark in ("", "-dark")} | {
+    "maintenance.png",
+    "stopped.png",
+}
+HEADINGS = {
+    "offline": ("is offline", "est hors ligne"),
+    "app": ("has not started yet", "n’a pas encore démarré"),
+    "limit": ("needs a short break", "fait une courte pause"),
+    "quota": ("has reached its monthly limit", "a atteint sa limite mensuelle"),
+    "refused": ("cannot be reached", "est injoignable"),
+    "maintenance": ("is under maintenance", "est en maintenance"),
+    "stopped": ("is switched off", "est arrêté"),
+}
+CODES = {
+    "offline": None,
+    "app": "ERR_NGROK_8012",
+    "limit": "ERR_NGROK_734",
+    "quota": "ERR_NGROK_727",
+    "refused": "ERR_NGROK_3208",
+}
+CONTAINER = "vaettir-ocapistaine-1"
 DISCORD = "https://discord.gg/vaettir-demo"  # of inventories/demo
 UPLOAD = 3_000_000
 PROTOCOLS = """performance.getEntriesByType('navigation').concat(performance.getEntriesByType('resource'))
     .filter(entry => new URL(entry.name).protocol === 'https:').map(entry => entry.nextHopProtocol)"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures go; BROWSER_SCREENSHOTS=1 replaces those of docs/images."""
+    return IMAGES if os.environ.get("BROWSER_SCREENSHOTS") else tmp_path_factory.mktemp("pictures")
 
 
 def app(page: Page) -> None:
@@ -101,47 +140,63 @@ def test_a_visitor_without_the_authority_is_warned(launch: Callable[[bool], Brow
         browser.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    ("fault", "heading"),
-    [
-        (None, "is offline"),
-        ("ERR_NGROK_8012", "has not started yet"),
-        ("ERR_NGROK_734", "needs a short break"),
-        ("ERR_NGROK_727", "has reached its monthly limit"),
-        ("ERR_NGROK_3208", "cannot be reached"),
-    ],
-)
-def test_page_is_accessible(
-    visit: Callable[..., Page], world: demo.World, fault: str | None, heading: str, scheme: str
-) -> None:
-    """WCAG 2.2 A and AA, as far as a program can tell; nothing spills over the edge of a small phone."""
-    if fault:
-        world.edge.fault(demo.TUNNEL, fault)
+def until(page: Page, state: str | None) -> None:
+    """Opens the address until it shows that state, or the app."""
+    for _ in range(100):
+        reply = page.goto(demo.URL)
+        if reply and reply.headers.get("x-vaettir-state") == state and (state or reply.status == 200):
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(f"no {state or 'app'} after 20 s")
+
+
+@contextlib.contextmanager
+def showing(page: Page, world: demo.World, state: str) -> Iterator[None]:
+    """The page in that state, by what brings it about; the app again at the end."""
+    if state == "maintenance":
+        deploy("-e", "maintenance=true")
+    elif state == "stopped":
+        run(["docker", "exec", world.server, "docker", "stop", CONTAINER])
+    elif CODES[state]:
+        world.edge.fault(demo.TUNNEL, CODES[state])
     else:
         world.edge.delete(demo.TUNNEL)
-    page = visit(color_scheme=scheme, viewport={"width": 320, "height": 640})
-    page.goto(demo.URL)
-    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    try:
+        until(page, state)
+        yield
+    finally:
+        if state == "maintenance":
+            deploy()
+        elif state == "stopped":
+            run(["docker", "exec", world.server, "docker", "start", CONTAINER])
+        world.edge.put(demo.TUNNEL, demo.APP)
+        world.edge.fault(demo.TUNNEL, None)
+        until(page, None)
+
+
+@pytest.mark.parametrize("state", HEADINGS)
+def test_page_is_accessible(visit: Callable[..., Page], world: demo.World, folder: Path, state: str) -> None:
+    """WCAG 2.2 A and AA, as far as a program can tell; nothing spills over a small phone. README's pictures."""
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": rules}})
-    assert found.violations_count == 0, found.generate_report()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    looks = itertools.product(zip(["en-GB", "fr-FR"], HEADINGS[state], strict=True), ["light", "dark"], DEVICES)
+    with showing(visit(), world, state):
+        for (locale, heading), scheme, device in looks:
+            page = visit(locale=locale, color_scheme=scheme, **DEVICES[device])
+            page.goto(demo.URL)
+            expect(page.get_by_role("heading", name=f"ocapistaine {heading}")).to_be_visible()
+            found = Axe().run(page, options={"runOnly": {"type": "tag", "values": rules}})
+            assert found.violations_count == 0, f"{locale}, {scheme}{device}: {found.generate_report()}"
+            picture = f"{state}{device}{'-dark' if scheme == 'dark' else ''}.png"
+            if locale == "en-GB" and picture in PICTURES:
+                page.screenshot(path=folder / picture)
+            page.set_viewport_size({"width": 320, "height": 640})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{locale}, {scheme}{device}"
+            page.close()
 
 
-def test_screenshots(visit: Callable[..., Page], world: demo.World, tmp_path: Path) -> None:
-    """README's pictures; BROWSER_SCREENSHOTS=1 replaces those of docs/images."""
-    folder = IMAGES if os.environ.get("BROWSER_SCREENSHOTS") else tmp_path
-    for name, device in (("app", DESKTOP), ("app-phone", PHONE)):
+def test_picture_of_the_app(visit: Callable[..., Page], folder: Path) -> None:
+    for suffix, device in DEVICES.items():
         page = visit(color_scheme="light", **device)
         app(page)
         expect(page.get_by_test_id("stFileUploaderDropzone")).to_be_visible()  # the last thing to be drawn
-        page.screenshot(path=folder / f"{name}.png")
-    world.edge.delete(demo.TUNNEL)
-    for scheme in ("light", "dark"):
-        for suffix, device in (("", DESKTOP), ("-phone", PHONE)):
-            page = visit(color_scheme=scheme, **device)
-            page.goto(demo.URL)
-            expect(page.get_by_role("heading", name="ocapistaine is offline")).to_be_visible()
-            dark = "-dark" if scheme == "dark" else ""
-            page.screenshot(path=folder / f"offline{suffix}{dark}.png")
+        page.screenshot(path=folder / f"app{suffix}.png")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def fragment(**entry: Any) -> Any:
     return yaml.safe_load(render("agent_proxy/templates/compose.yml.j2", **variables(agent(**entry))))
 
 
+def routers(found: Any) -> set[str]:
+    (service,) = found["services"].values()
+    return {label.split(".")[3] for label in service["labels"] if label.startswith("traefik.http.")}
+
+
+def rules(found: Any) -> list[str]:
+    (service,) = found["services"].values()
+    return [value for label, value in service["labels"].items() if label.endswith(".rule")]
+
+
 def test_compose_service_of_an_agent() -> None:
     found = fragment()
     assert list(found["services"]) == ["my-agent"]
@@ -66,11 +77,33 @@ def test_compose_service_of_an_agent() -> None:
     # A missing value must not break the other agents' commands.
     assert service["environment"]["MY_AGENT_TARGET_URL"] == "${MY_AGENT_TARGET_URL-}"
     assert service["environment"]["DISCORD_INVITE_URL"] == "${DISCORD_INVITE_URL-}"
-    assert (
-        service["labels"]["traefik.http.routers.my-agent.rule"] == "Host(`my-agent.example.org`) || Host(`x.example`)"
-    )
+    assert rules(found) == ["Host(`my-agent.example.org`) || Host(`x.example`)"]
     assert service["labels"]["traefik.enable"] == "true"
     assert "ports" not in service
+
+
+def test_routers_that_differ_have_names_that_differ() -> None:
+    """Traefik drops a router that two containers define differently."""
+    (one,) = routers(fragment())
+    assert re.fullmatch("my-agent-[0-9a-f]{8}", one)
+    assert routers(fragment(max_body_size="2g")) == {one}
+    assert routers(fragment(extra_domains=[])) != {one}
+
+
+def test_compose_service_of_the_page() -> None:
+    found = fragment()["services"]["my-agent"]
+    page = yaml.safe_load(
+        render("agent_proxy/templates/compose.yml.j2", **variables({**agent(), "name": "offline", "tunnel_secret": ""}))
+    )
+    service = page["services"]["offline"]
+    assert (service["profiles"], rules(page)) == (["production"], ["PathPrefix(`/`)"])
+    assert service["environment"] == {"DISCORD_INVITE_URL": "${DISCORD_INVITE_URL-}"}
+    assert service["volumes"] == ["./releases/offline:/etc/vaettir/releases:ro"]
+    assert found["volumes"] == ["./releases/my-agent:/etc/vaettir/releases:ro", "my-agent-cache:/var/cache/vaettir"]
+    (router,) = routers(page)
+    assert service["labels"][f"traefik.http.routers.{router}.middlewares"] == router
+    assert service["labels"][f"traefik.http.middlewares.{router}.headers.customrequestheaders.Cookie"] == ""
+    assert "volumes" not in page
 
 
 @given(st.from_regex(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?", fullmatch=True))

@@ -236,7 +236,8 @@ def _chart(results: dict[str, Any]) -> None:
     pyplot.close(figure)
 
 
-def _markdown(results: dict[str, Any]) -> str:
+def figures(results: dict[str, Any]) -> str:
+    """Of docs/bench.md: where they come from, the table, the bars."""
     facts, tools = results["machine"], results["versions"]
     pages = len(values(results, "page_warm_30_10", "seconds", OURS))
     lines = _cells(results)
@@ -271,4 +272,4 @@ def write(results: dict[str, Any]) -> None:
     _chart(results)
     text = TEXT.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    TEXT.write_text(f"{before}{BEGIN}\n\n{_markdown(results)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    TEXT.write_text(f"{before}{BEGIN}\n\n{figures(results)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")

@@ -58,11 +58,11 @@ class Agent:
                 remove(container["Id"])
         for container in self.named("old"):
             name, new = container["Name"][1:], self.current()
-            if container["State"]["Running"] and not draining(container):
+            if not draining(container) and (_docker.running(container) or not new):
                 done.append(f"{name} is {self.container_name} again: its replacement was interrupted")
                 if touch:
                     self.undo(store, container, new)
-            elif not container["State"]["Running"] and new:
+            elif not _docker.running(container):
                 done.append(f"removed {name}, which had been replaced")
                 if touch:
                     remove(container["Id"])
@@ -71,13 +71,16 @@ class Agent:
     def undo(self, store: _release.Store, old: dict[str, Any], new: dict[str, Any] | None) -> None:
         """The old container is the agent's one again."""
         store.revert()
-        if new:
+        served = _docker.running(new) and _docker.health(new or old) in ("healthy", "unhealthy")
+        if new and served:
             execute(new["Id"], "touch", "/run/vaettir/drain")
             _docker.checked("rename", new["Id"], self.undone_name(new))
+        elif new:
+            remove(new["Id"])
         now = _docker.inspect("container", old["Id"])
         if now and now["Name"] != f"/{self.container_name}":
             _docker.checked("rename", old["Id"], self.container_name)
-        if new:
+        if new and served:
             retire(new["Id"])
 
 
@@ -115,7 +118,7 @@ def wait_until(healths: tuple[str, ...], identifier: str, timeout: float) -> dic
     end = time.monotonic() + timeout
     while True:
         container = _docker.inspect("container", identifier)
-        if not container or not container["State"]["Running"]:
+        if not container or not _docker.running(container):
             return None
         if _docker.health(container) in healths or time.monotonic() > end:
             return container
@@ -132,10 +135,6 @@ def reason(log: str) -> str:
 
 def retire(identifier: str) -> None:
     """Traefik sends nobody to an unhealthy container; then it can go without anyone being cut off."""
-    container = _docker.inspect("container", identifier)
-    if not container or not container["State"]["Running"] or _docker.health(container) == "starting":
-        remove(identifier)  # nobody is there
-        return
     _docker.docker("update", "--restart", "no", identifier)
     execute(identifier, "touch", "/run/vaettir/drain")
     wait_until(("unhealthy",), identifier, RETIRED)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from typing import Any
 
@@ -18,7 +19,8 @@ class DockerError(Exception):
 
 
 def last_line(text: str) -> str:
-    lines = text.strip().splitlines()
+    # docker's own last one only says where its help is
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not re.match("(See|Run) 'docker ", line)]
     return lines[-1] if lines else ""
 
 
@@ -73,6 +75,11 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
 
 def labels(container: dict[str, Any]) -> dict[str, str]:
     return container["Config"]["Labels"] or {}
+
+
+def running(container: dict[str, Any] | None) -> bool:
+    """Docker counts one that dies over and over as running, too."""
+    return bool(container and container["State"]["Running"] and not container["State"].get("Restarting"))
 
 
 def health(container: dict[str, Any]) -> str:

@@ -135,7 +135,7 @@ class AgentContainer:
 
     def running(self) -> dict[str, Any]:
         container = self.agent.current()
-        if not container or not container["State"]["Running"]:
+        if not container or not _docker.running(container):
             raise _release.ReleaseError(f"{self.agent.container_name} does not run: start it with compose.")
         return container
 
@@ -204,11 +204,14 @@ class AgentContainer:
     def beside(self, old: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         """The new container, once it is healthy."""
         name, timeout = self.agent.container_name, self.params["timeout"]
+        policy, never = body["HostConfig"]["RestartPolicy"], {"Name": "no"}
         _docker.checked("rename", old["Id"], self.agent.old_name(old))
-        _engine.create(name, body)
-        _docker.checked("start", name)
+        # One that dies stays dead, so that it is seen.
+        made = _engine.create(name, {**body, "HostConfig": {**body["HostConfig"], "RestartPolicy": never}})
+        _engine.request("POST", f"/containers/{made}/start")
         new = _agent.wait_until(("healthy",), name, timeout)
         if new and _docker.health(new) == "healthy":
+            _engine.request("POST", f"/containers/{new['Id']}/update", {"RestartPolicy": policy})
             return new
         if new:
             raise _docker.DockerError(f"the new container is not healthy within {timeout} s")

@@ -174,7 +174,7 @@ class AgentInfo:
         self.root, self.name = params["root"], params["name"]
         self.store = _release.Store(self.root, self.name)
         self.container = _agent.Agent(params["project"], self.name).current()
-        self.running = self.container if self.container and self.container["State"]["Running"] else None
+        self.running = self.container if _docker.running(self.container) else None
         self.image = _docker.inspect("image", params["image"])
         self.state = _agent.state(self.running["Id"]) if self.running else _release.State()
         self.compose_error = ""

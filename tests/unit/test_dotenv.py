@@ -4,16 +4,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 from ansible_collections.locki.vaettir.plugins.module_utils import _dotenv
-from ansible_collections.locki.vaettir.plugins.modules import dotenv
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from .module_run import run_module
 
 KEY = "OCAPISTAINE_TARGET_URL"
 VALUE = "https://ocapistaine.ngrok-free.app"
@@ -124,28 +118,18 @@ def test_exact_bytes(before: str, after: str) -> None:
     assert _dotenv.change(before, {KEY: VALUE}, []) == after
 
 
-def test_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / ".env"
-    path.write_bytes(b"TOKEN=s3cret\xff\r\nOLD=gone\r\n")
-    path.chmod(0o644)
-    arguments: dict[str, Any] = {"root": str(tmp_path), "present": {KEY: VALUE}, "absent": ["OLD"]}
-    planned = run_module(dotenv, capsys, check=True, **arguments)
-    assert planned["changed"]
-    assert [entry.name for entry in tmp_path.iterdir()] == [".env"], "check mode wrote something"
-    assert path.read_bytes() == b"TOKEN=s3cret\xff\r\nOLD=gone\r\n"
-    done = run_module(dotenv, capsys, **arguments)
-    assert done["keys"] == planned["keys"] == [KEY, "OLD"]
-    assert path.read_bytes() == b"TOKEN=s3cret\xff\r\n" + f"{KEY}={VALUE}\r\n".encode()
-    assert path.stat().st_mode & 0o777 == 0o600
-    for secret in ("s3cret", VALUE, "gone"):
-        assert secret not in str({**done, "invocation": ""})
-    assert run_module(dotenv, capsys, **arguments)["changed"] is False
+@given(texts, texts)
+@example(f"A=1\nexport {KEY}='x y'", f"A=1\n{KEY}={VALUE}\nB=2\n")
+@example("A=1\r\n", f"A=1\r\n{KEY}={VALUE}\r\n")
+def test_restored(before: str, after: str) -> None:
+    spelt = _dotenv.raw(before, [KEY])
+    restored = _dotenv.restore(after, spelt)
+    assert _dotenv.read(restored).get(KEY) == _dotenv.read(before).get(KEY)
+    assert _dotenv.restore(restored, spelt) == restored
 
 
-def test_module_mends_the_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / ".env"
-    path.write_text("A=1\n", encoding="ascii")
-    path.chmod(0o640)
-    assert run_module(dotenv, capsys, root=str(tmp_path))["changed"]
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.read_text(encoding="ascii") == "A=1\n"
+@given(texts, values)
+def test_a_change_is_taken_back_byte_for_byte(text: str, value: str) -> None:
+    spelt = _dotenv.raw(text, [KEY])
+    back = _dotenv.restore(_dotenv.change(text, {KEY: value}, []), spelt)
+    assert back in (text, text + "\n", text + "\r\n")

@@ -220,3 +220,41 @@ def test_record_is_the_owners_alone(folder: Folder) -> None:
     folder.put("one\n")
     assert (folder.root / _files.STATE_DIR).stat().st_mode & 0o777 == 0o700
     assert (folder.root / _files.STATE_DIR / "manifest.json").stat().st_mode & 0o777 == 0o600
+
+
+KEY, VALUE = "OCAPISTAINE_TARGET_URL", "https://ocapistaine.ngrok-free.app"
+
+
+def test_keys_of_env(folder: Folder) -> None:
+    folder.root.mkdir()
+    path = folder.root / ".env"
+    path.write_bytes(b"TOKEN=s3cret\xff\r\nOLD=gone\r\n")
+    path.chmod(0o644)
+    arguments: dict[str, Any] = {"env": {"present": {KEY: VALUE}, "absent": ["OLD"]}}
+    planned = folder.set(check=True, **arguments)
+    assert (planned["changed"], planned["paths"]) == (True, [".env"])
+    assert [entry.name for entry in folder.root.iterdir()] == [".env"], "check mode wrote something"
+    assert path.read_bytes() == b"TOKEN=s3cret\xff\r\nOLD=gone\r\n"
+    done = folder.set(**arguments)
+    assert done["keys"] == planned["keys"] == [KEY, "OLD"]
+    assert path.read_bytes() == b"TOKEN=s3cret\xff\r\n" + f"{KEY}={VALUE}\r\n".encode()
+    assert path.stat().st_mode & 0o777 == 0o600
+    for secret in ("s3cret", VALUE, "gone"):
+        assert secret not in str({**done, "invocation": ""})
+    again = folder.set(**arguments)
+    assert (again["changed"], again["keys"]) == (False, [])
+
+
+def test_mode_of_env_is_mended(folder: Folder) -> None:
+    folder.root.mkdir()
+    path = folder.root / ".env"
+    path.write_text("A=1\n", encoding="ascii")
+    path.chmod(0o640)
+    assert folder.set(env={})["changed"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text(encoding="ascii") == "A=1\n"
+
+
+def test_without_keys_env_is_not_looked_at(folder: Folder) -> None:
+    folder.put("one\n")
+    assert not (folder.root / ".env").exists()

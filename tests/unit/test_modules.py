@@ -30,12 +30,10 @@ def test_listeners() -> None:
     assert stack_info.parse_listeners("") == {}
 
 
-def test_sums() -> None:
-    one, two = "a" * 64, "b" * 64
-    text = f"{one}  /etc/vaettir/offline.js\n{two}  /a name with spaces\nsha256sum: /x: No such file or directory\n"
-    assert agent_info.parse_sums(text)["/etc/vaettir/offline.js"] == one
-    assert agent_info.parse_sums(text)["/a name with spaces"] == two
-    assert agent_info.parse_sums("") == {}
+def test_differing() -> None:
+    wanted, found = {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}
+    assert agent_info.differing(wanted, found) == ["b differs", "c differs", "d goes"]
+    assert agent_info.differing(wanted, wanted) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A second container of one service: compose's own definition, cut down and put under the project's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine
+
+MODEL: dict[str, Any] = {
+    "name": "vaettir",
+    "networks": {"default": {"name": "vaettir_default", "ipam": {}}, "db": {"name": "their_db", "external": True}},
+    "services": {
+        "a": {
+            "build": {"context": "/x"},
+            "depends_on": {"b": {"condition": "service_started"}},
+            "image": "vaettir-a:proxy",
+            "networks": {"default": None},
+            "profiles": ["proxy"],
+        },
+        "b": {"image": "b", "environment": {"SECRET": "x"}},
+    },
+    "volumes": {"a-cache": {"name": "vaettir_a-cache"}},
+}
+MADE: dict[str, Any] = {
+    "Id": "0123456789abcdef",
+    "Name": "/vaettir-next-a-1",
+    "Config": {
+        "Hostname": "0123456789ab",
+        "Image": "vaettir-a:proxy",
+        "Env": ["A=1"],
+        "Labels": {
+            "com.docker.compose.project": "vaettir-next",
+            "com.docker.compose.project.config_files": "-",
+            "com.docker.compose.project.working_dir": "/home/deploy/vaettir",
+            "com.docker.compose.config-hash": "other",
+            "com.docker.compose.image": "sha256:new",
+            "com.docker.compose.service": "a",
+            "traefik.enable": "true",
+        },
+    },
+    "HostConfig": {"NetworkMode": "vaettir_default", "Memory": 1},
+    "NetworkSettings": {
+        "Networks": {
+            "vaettir_default": {
+                "Aliases": ["vaettir-next-a-1", "a", "0123456789ab"],
+                "IPAMConfig": None,
+                "MacAddress": "02:42:ac:18:00:03",
+                "NetworkID": "1",
+            },
+            "their_db": {"Aliases": None, "DriverOpts": {"x": "y"}},
+        }
+    },
+}
+OLD = {
+    "com.docker.compose.project": "vaettir",
+    "com.docker.compose.project.config_files": "/home/deploy/vaettir/docker-compose.yml",
+    "com.docker.compose.project.working_dir": "/home/deploy/vaettir",
+}
+
+
+def test_alone() -> None:
+    cut = _engine.alone(MODEL, "a", "vaettir-next")
+    assert cut == {
+        "name": "vaettir-next",
+        "services": {"a": {"image": "vaettir-a:proxy", "networks": {"default": None}, "pull_policy": "never"}},
+        "networks": {
+            "default": {"name": "vaettir_default", "external": True},
+            "db": {"name": "their_db", "external": True},
+        },
+        "volumes": {"a-cache": {"name": "vaettir_a-cache", "external": True}},
+    }
+
+
+def test_no_second_one_of_a_fixed_name() -> None:
+    services = {"a": {"container_name": "x"}}
+    with pytest.raises(_docker.DockerError, match="container_name"):
+        _engine.alone({"services": services}, "a", "vaettir-next")
+
+
+def test_create_body() -> None:
+    body = _engine.create_body(MADE, OLD, "hash", "vaettir-a-1")
+    assert body["Labels"] == {
+        **OLD,
+        "com.docker.compose.config-hash": "hash",
+        "com.docker.compose.container-number": "1",
+        "com.docker.compose.image": "sha256:new",
+        "com.docker.compose.service": "a",
+        "traefik.enable": "true",
+    }
+    assert "Hostname" not in body
+    assert (body["Image"], body["Env"]) == ("vaettir-a:proxy", ["A=1"])
+    assert body["HostConfig"] == MADE["HostConfig"]
+    assert body["NetworkingConfig"]["EndpointsConfig"] == {
+        "vaettir_default": {"Aliases": ["vaettir-a-1", "a"]},
+        "their_db": {"Aliases": ["vaettir-a-1"], "DriverOpts": {"x": "y"}},
+    }
+
+
+def test_a_hostname_of_the_services_own_stays() -> None:
+    made = {**MADE, "Config": {**MADE["Config"], "Hostname": "proxy"}}
+    assert _engine.create_body(made, OLD, "hash", "vaettir-a-1")["Hostname"] == "proxy"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_networks_are_joined_one_by_one(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    calls: list[tuple[str, str, Any]] = []
+
+    def request(method: str, path: str, body: Any = None) -> Any:
+        calls.append((method, path, body))
+        return {"Id": "new"}
+
+    monkeypatch.setattr(_engine, "request", request)
+    body = _engine.create_body(MADE, OLD, "hash", "vaettir-a-1")
+    if not known:
+        body["HostConfig"] = {"NetworkMode": "0" * 64}
+    assert _engine.create("vaettir-a-1", body) == "new"
+    (_post, created, first), (_also, joined, second) = calls
+    assert created == "/containers/create?name=vaettir-a-1"
+    assert list(first["NetworkingConfig"]["EndpointsConfig"]) == ["vaettir_default"]
+    assert joined == "/networks/their_db/connect"
+    assert second == {"Container": "new", "EndpointConfig": {"Aliases": ["vaettir-a-1"], "DriverOpts": {"x": "y"}}}
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", "it says nothing"),
+        ("one\n  two\n\n", "two"),
+        ("agent-proxy: X is not valid.\nlater\n", "X is not valid."),
+        (
+            "nginx: [emerg] unknown directive\nnginx: configuration file test failed\n",
+            "nginx: [emerg] unknown directive",
+        ),
+    ],
+)
+def test_reason(log: str, reason: str) -> None:
+    assert _agent.reason(log) == reason
+
+
+def test_last_line() -> None:
+    text = "docker: Error response from daemon: network x not found.\nSee 'docker run --help'.\n"
+    assert _docker.last_line(text) == "docker: Error response from daemon: network x not found."
+    assert _docker.last_line("\n") == ""

@@ -42,7 +42,8 @@ options:
     description:
       - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
         into force by hand.
-      - V(prepared) makes a release of the live files, unless there is one that holds the same, and starts it in a container of its own that gets no visitors.
+      - V(prepared) makes a release of the live files, unless there is one that holds the same, and starts it in a
+        container of its own that gets no visitors.
       - V(tried) removes that container.
       - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
         of O(image). It puts nothing into force.
@@ -99,8 +100,8 @@ options:
     default: ''
   probe:
     description:
-      - What V(prepared) keeps with the release, for whoever wants to compare with it later, such as the URL and the Origin
-        that it is verified with.
+      - What V(prepared) keeps with the release, for whoever wants to compare with it later, such as the URL and the
+        Origin that it is verified with.
     type: dict
     default: {}
   verified:
@@ -172,7 +173,8 @@ paths:
   elements: str
   returned: V(restored)
 digests:
-  description: SHA-256 in hexadecimal digits of what each path of O(files) holds then. Those that O(release) lacks are left out.
+  description: >-
+    SHA-256 in hexadecimal digits of what each path of O(files) holds then. Those that O(release) lacks are left out.
   type: dict
   returned: V(restored)
 removed:
@@ -388,7 +390,9 @@ class AgentRelease:
         if tagged and self.touch:
             _docker.checked("tag", tag, self.image_name())
         contents = self.store.read(release)
-        digests = {path: _files.digest(contents[name]) for path, name in self.params["files"].items() if name in contents}
+        digests = {
+            path: _files.digest(contents[name]) for path, name in self.params["files"].items() if name in contents
+        }
         return {"changed": bool(paths) or tagged, "paths": paths, "digests": digests}
 
     def ended(self) -> dict[str, Any]:

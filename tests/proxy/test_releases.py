@@ -183,7 +183,9 @@ def test_test_touches_nothing(start: Callable[..., Any], settings: dict[str, Any
 # --- Reload -----------------------------------------------------------------------------------------------------------
 
 
-def test_reload(start: Callable[..., Any], settings: dict[str, Any], releases: Path, own: dict[str, str]) -> None:
+def test_reload(
+    start: Callable[..., Any], settings: dict[str, Any], releases: Path, own: dict[str, str], edge: Edge
+) -> None:
     stand.write_release(releases, ONE, settings)
     stand.write_release(releases, TWO, settings, discord="https://discord.gg/two")
     stand.write_release(releases, THREE, settings, more="nonsense;\n")
@@ -193,21 +195,27 @@ def test_reload(start: Callable[..., Any], settings: dict[str, Any], releases: P
             stand.make_current(releases, release, own["image"], own["environment"])
             return proxy.exec("agent-proxy", "reload", check=check)
 
-        def masters_view() -> str:
-            return run(["docker", "top", proxy.container, "-o", "pid,args"]).stdout
+        def page() -> str:
+            with edge.stopped(ECHO):
+                return ask(proxy.ip, "GET", "/", [("Host", HOST)]).body.decode()
 
-        workers = masters_view()
+        def workers_now() -> list[str]:
+            processes = run(["docker", "top", proxy.container, "-o", "pid,args"]).stdout.splitlines()
+            return [line for line in processes if "nginx: worker" in line]
+
+        workers = workers_now()
         assert reload(ONE).stdout == "unchanged\n"
-        assert masters_view() == workers
+        assert workers_now() == workers
+        assert "https://discord.gg/vaettir" in page()
         assert reload(TWO).stdout == "reloaded\n"
-        assert discord(proxy) == "two"
+        assert "https://discord.gg/two" in page()
         assert reload(TWO).stdout == "unchanged\n"
-        before, workers = proxy.state(), masters_view()
+        before, workers = proxy.state(), workers_now()
         refused = reload(THREE, check=False)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "the one in force stays" in refused.stderr
         assert 'unknown directive "nonsense"' in refused.stderr
-        assert (proxy.state(), masters_view()) == (before, workers)
+        assert (proxy.state(), workers_now()) == (before, workers)
         # By hand, without a release: values in the command's environment are somebody's edit.
         bad = proxy.exec("agent-proxy", "reload", check=False, env={"OCAPISTAINE_TARGET_URL": "https://a b"})
         assert bad.returncode == 1

@@ -65,18 +65,34 @@ function lazy() {
         return found.join(' ') || "'none'";
     }
 
+    // The policy in the first line, then the page.
+    function htmlPage(agent, language, state, code) {
+        const html = pick(fs.readFileSync(PAGE, 'utf8'), state, language)
+            .replace(/@AGENT@/g, agent).replace(/@LANGUAGE@/g, language).replace(/@STATE@/g, state).replace(/@CODE@/g, code);
+        return `default-src 'none'; style-src ${hashes(html, 'style')}; script-src ${hashes(html, 'script')}; ` +
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\n" + html;
+    }
+
     function htmlAnswer(r, state, code) {
         const language = preferred(r.headersIn['Accept-Language'], ['en', 'fr']);
-        const html = pick(fs.readFileSync(PAGE, 'utf8'), state, language)
-            .replace(/@AGENT@/g, r.variables.agent_name).replace(/@LANGUAGE@/g, language).replace(/@STATE@/g, state).replace(/@CODE@/g, code);
+        const pages = ngx.shared.pages, agent = r.variables.agent_name;
+        const key = `${agent} ${language} ${state} ${code} ${vaettir.page}`;
+        let page = pages.get(key);
+        if (!page) {
+            page = htmlPage(agent, language, state, code);
+            try {
+                pages.set(key, page);
+            } catch (_) {
+                // Somebody's own page is larger than the zone: it is made every time.
+            }
+        }
+        const end = page.indexOf('\n');
         return {
-            body: html,
+            body: page.slice(end + 1),
             headers: {
                 'Content-Type': 'text/html',
                 'Content-Language': language,
-                'Content-Security-Policy': `default-src 'none'; style-src ${hashes(html, 'style')}; ` +
-                    `script-src ${hashes(html, 'script')}; connect-src 'self'; img-src data:; ` +
-                    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+                'Content-Security-Policy': page.slice(0, end),
                 'Referrer-Policy': 'no-referrer',
             },
         };

@@ -274,6 +274,30 @@ def test_twenty_reloads_under_load(
             edge.delete(target)
 
 
+def test_reload_with_dns_dead(
+    start: Callable[..., Any],
+    agent: Callable[..., dict[str, Any]],
+    releases: Path,
+    own: dict[str, str],
+    edge: Edge,
+    outside: dict[str, Any],
+) -> None:
+    """It says so and goes on: visitors get the page until the name is there."""
+    stand.write_release(releases, ONE, agent(target_url="https://third.ngrok-free.app"))
+    with start("--dns", outside["ip"]) as proxy:
+        stand.make_current(releases, ONE, own["image"], own["environment"])
+        edge.dns("silent")
+        try:
+            begin = time.monotonic()
+            done = proxy.exec("agent-proxy", "reload")
+            assert time.monotonic() - begin < 8
+            assert done.stdout == "reloaded\n"
+            assert "agent-proxy: third.ngrok-free.app cannot be resolved now.\n" in done.stderr
+            assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).headers["x-vaettir-state"] == "offline"
+        finally:
+            edge.dns("up")
+
+
 # --- Old workers ------------------------------------------------------------------------------------------------------
 
 

@@ -49,10 +49,10 @@ options:
         of O(image). It puts nothing into force.
       - V(ended) notes that O(release) was verified and removes those beyond O(keep), or removes O(release) if it was
         not O(verified). Then it gives the lock back.
-      - V(info) tells which releases there are.
+      - V(known) tells which releases there are.
     type: str
-    choices: [begun, prepared, tried, restored, ended, info]
-    default: info
+    choices: [begun, prepared, tried, restored, ended, known]
+    default: known
   owner:
     description: Who releases. Required for V(begun), V(prepared) and V(ended).
     type: dict
@@ -186,15 +186,15 @@ releases:
   description: All releases, newest first, with id, time, by, digest, image, verified and current.
   type: list
   elements: dict
-  returned: V(info)
+  returned: V(known)
 current:
   description: ID of the current release. Empty if there is none.
   type: str
-  returned: V(info)
+  returned: V(known)
 lock:
   description: Who holds the agent's lock, with its age in seconds. Empty if nobody does.
   type: dict
-  returned: V(info)
+  returned: V(known)
 """
 
 import contextlib
@@ -231,7 +231,7 @@ class AgentRelease:
         result: dict[str, Any] = getattr(self, self.params["state"])()
         return result
 
-    def info(self) -> dict[str, Any]:
+    def known(self) -> dict[str, Any]:
         current, lock = self.store.current().release, self.store.lock()
         shown = [{key: release.get(key) for key in SHOWN} for release in self.store.all()]
         return {
@@ -433,8 +433,8 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["begun", "prepared", "tried", "restored", "ended", "info"],
-                "default": "info",
+                "choices": ["begun", "prepared", "tried", "restored", "ended", "known"],
+                "default": "known",
             },
             "owner": {"type": "dict", "options": owner},
             "break_lock": {"type": "bool", "default": False},

@@ -71,6 +71,8 @@ def container(agent: dict[str, Any], folder: Path) -> Iterator[stand.Proxy]:
 @pytest.fixture(scope="module")
 def own(agent: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[stand.Proxy]:
     with container(agent(), tmp_path_factory.mktemp("core")) as proxy:
+        # its upstream's name is resolved in the background
+        wait_for("the tunnel", lambda: ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200, 10)
         yield proxy
 
 
@@ -101,6 +103,9 @@ def test_page_of_the_image(own: stand.Proxy, edge: Edge, fault: str) -> None:
         assert (reply.status, reply.body.decode()) == (503, PAGE)
         assert reply.headers["x-vaettir-state"] == "offline"
         assert reply.headers["content-type"] == "text/html"
+    with edge.faulty(ECHO, fault):
+        reply = shake_hands(own.ip, "/_stcore/stream", handshake_headers(HOST, OWN))
+    assert (reply.status, reply.headers["x-vaettir-state"]) == (503, "offline")
 
 
 def test_an_error_of_ngrok_is_named(own: stand.Proxy, edge: Edge) -> None:

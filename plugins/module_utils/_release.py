@@ -256,27 +256,31 @@ class Store:
         self.make()
         identifier = new_id(now, os.listdir(self.folder))
         temporary = self.path(f".{identifier}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
         os.mkdir(temporary, mode=0o755)
-        manifest = _files.Manifest(self.root)
-        contents = self.live(files)
-        for path, name in files.items():
-            if name in contents:
-                mode = os.stat(os.path.join(self.root, path)).st_mode & 0o777
-                _files.write_atomic(os.path.join(temporary, name), contents[name], mode)
-        _files.write_atomic(os.path.join(temporary, VALUES), contents[VALUES], 0o600)
-        facts = {
-            "id": identifier,
-            "time": iso(now),
-            "digest": digest(contents),
-            "verified": None,
-            # how to put them back
-            "ours": sorted(path for path, name in files.items() if name in contents and manifest.owns(path)),
-            "env": _dotenv.raw(self.environment(), self.env_keys),
-            **more,
-        }
-        _files.write_atomic(os.path.join(temporary, FACTS), json.dumps(facts, indent=1).encode(), 0o600)
-        os.rename(temporary, self.path(identifier))
+        try:
+            self._copy(temporary, files, {"id": identifier, "time": iso(now), "verified": None, **more})
+            os.rename(temporary, self.path(identifier))
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         return identifier
+
+    def _copy(self, folder: str, files: dict[str, str], facts: dict[str, Any]) -> None:
+        """What is live into a folder, and how to put it back."""
+        manifest, contents = _files.Manifest(self.root), self.live(files)
+        there = {path: name for path, name in files.items() if name in contents}
+        for path, name in there.items():
+            mode = os.stat(os.path.join(self.root, path)).st_mode & 0o777
+            _files.write_atomic(os.path.join(folder, name), contents[name], mode)
+        _files.write_atomic(os.path.join(folder, VALUES), contents[VALUES], 0o600)
+        facts = {
+            **facts,
+            "digest": digest(contents),
+            "ours": sorted(path for path in there if manifest.owns(path)),
+            "env": _dotenv.raw(self.environment(), self.env_keys),
+        }
+        _files.write_atomic(os.path.join(folder, FACTS), json.dumps(facts, indent=1).encode(), 0o600)
 
     def note(self, identifier: str, **more: Any) -> None:
         """Adds to what is known of a release; its files never change."""

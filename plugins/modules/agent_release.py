@@ -325,12 +325,12 @@ class AgentRelease:
             _docker.checked("tag", image["Id"], self.image_tag(release))
             trial = self.tried_out(release) if _docker.labels(image).get(_docker.AGENT_LABEL) else self.owners_trial()
             digest = _agent.state(trial["Id"]).image
-        except (_docker.DockerError, _release.ReleaseError):
+            self.store.note(release, image_digest=digest)
+        except (_docker.DockerError, _release.ReleaseError, OSError):
             _agent.remove(self.agent.trial_name)
             if not same:
                 self.discard(release)
             raise
-        self.store.note(release, image_digest=digest)
         return {"changed": True, "release": release, "address": _docker.address(trial), "image_digest": digest}
 
     def tried_out(self, release: str) -> dict[str, Any]:
@@ -398,7 +398,15 @@ class AgentRelease:
     def ended(self) -> dict[str, Any]:
         if not self.touch:
             return {"changed": False, "removed": []}
-        release, removed = self.params["release"], []
+        try:
+            removed = self.closed(self.params["release"])
+        finally:  # a full disk must not leave the agent locked
+            self.store.release_lock(self.params["owner"])
+        return {"changed": bool(self.params["release"]), "removed": removed}
+
+    def closed(self, release: str) -> list[str]:
+        """Notes how it went, and removes what is no longer wanted."""
+        removed = []
         if self.params["verified"]:
             if release:
                 self.store.note(release, verified=_release.iso(time.time()))
@@ -409,8 +417,7 @@ class AgentRelease:
         for identifier in removed:
             self.discard(identifier)
         self.untag()
-        self.store.release_lock(self.params["owner"])
-        return {"changed": bool(release), "removed": removed}
+        return removed
 
     def discard(self, release: str) -> None:
         self.store.remove(release)

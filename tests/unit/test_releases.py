@@ -96,6 +96,9 @@ def test_what_is_half_made_is_no_release(server: Server, monkeypatch: pytest.Mon
     monkeypatch.setattr(_files, "write_atomic", full)
     with pytest.raises(OSError, match="No space left"):
         server.release()
+    assert list((server.root / "releases" / AGENT).iterdir()) == []
+    killed = server.root / "releases" / AGENT / ".20261123T014912Z.tmp"
+    killed.mkdir()
     assert server.store.ids() == []
     server.store.sweep()
     assert list((server.root / "releases" / AGENT).iterdir()) == []

@@ -107,6 +107,7 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
         "target_values": _names.target_values(settings["target_url"]) if valid else {},
         "domains": [settings["domain"], *settings["extra_domains"]],
         "public_origin": _public_origin(settings["domain"], settings["public_port"]),
+        "core": False,  # the form of the conf for an image that is not ours
     }
 
 

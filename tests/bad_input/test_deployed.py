@@ -126,8 +126,6 @@ def test_invite_by_hand_costs_only_its_button() -> None:
     wait_for("the log", lambda: said("DISCORD_INVITE_URL 'https://example.org/"), 15)
     state = "docker inspect -f '{{.State.Health.Status}}' " + CONTAINER
     wait_for("the agent all the same", lambda: stand.shell(state).strip() == "healthy", 30)
-    assert "script>" not in stand.shell(
-        f"docker exec {CONTAINER} cat /etc/nginx/page.html | grep -i example.org || :"
-    )
+    assert "script>" not in stand.shell(f"docker exec {CONTAINER} cat /etc/nginx/page.html | grep -i example.org || :")
     edit("DISCORD_INVITE_URL", "https://discord.gg/vaettir")
     up()

@@ -50,7 +50,7 @@ def remove(agent: str) -> playbook.Run:
 
 @pytest.fixture
 def what_changes():
-    """Tells in a line each what is not as it was when the test began; records of ours, releases included, and Docker's aside.
+    """Tells in a line each what is not as it was when the test began; releases, records of ours and of Docker aside.
 
     So are the page container, which knows every declared agent and changes with the declaration, and its former images.
     """

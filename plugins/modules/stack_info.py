@@ -247,31 +247,35 @@ def published(container: dict[str, Any]) -> list[int]:
 
 def compose_hash(root: str, service: str, definition: str) -> str:
     """The service's config hash as it will be with that compose file; empty where compose cannot read the project."""
-    override = os.path.join(root, "docker-compose.override.yml")
-    files = ["-f", "-", *(["-f", override] if os.path.exists(override) else [])]
-    command = ["compose", *files, "--project-directory", root, "--profile", "*", "config", "--hash", service]
-    fields = _docker.docker(*command, stdin=definition)[1].split()
+    override = "docker-compose.override.yml"
+    files = ["-f", "-", *(["-f", override] if os.path.exists(os.path.join(root, override)) else [])]
+    command = ["compose", *files, "--profile", "*", "config", "--hash", service]
+    fields = _docker.docker(*command, cwd=root, stdin=definition)[1].split()
     return fields[1] if fields[:1] == [service] else ""
+
+
+def traefik_reasons(root: str, container: dict[str, Any], definition: str) -> list[str]:
+    reasons = []
+    wanted = compose_hash(root, "traefik", definition)
+    if wanted and wanted != _docker.labels(container).get(_agent.CONFIG_HASH):
+        reasons.append("its compose service differs")
+    image = _docker.inspect("image", container["Config"]["Image"])
+    if image and image["Id"] != container["Image"]:
+        reasons.append(f"{container['Config']['Image']} is another image now")
+    return reasons
 
 
 def traefik_state(root: str, name: str, definition: str) -> dict[str, Any]:
     container = _docker.inspect("container", name)
     if not container:
         return {"status": "", "health": "", "image": "", "ports": [], "command": [], "reasons": []}
-    reasons = []
-    wanted = compose_hash(root, "traefik", definition) if definition else ""
-    if wanted and wanted != _docker.labels(container).get(_agent.CONFIG_HASH):
-        reasons.append("its compose service differs")
-    image = _docker.inspect("image", container["Config"]["Image"])
-    if image and image["Id"] != container["Image"]:
-        reasons.append(f"{container['Config']['Image']} is another image now")
     return {
         "status": container["State"]["Status"],
         "health": _docker.health(container),
         "image": container["Config"]["Image"],
         "ports": published(container),
         "command": container["Config"]["Cmd"] or [],
-        "reasons": reasons,
+        "reasons": traefik_reasons(root, container, definition) if definition else [],
     }
 
 

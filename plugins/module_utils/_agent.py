@@ -23,6 +23,8 @@ class Agent:
         self.project, self.name = project, name
         self.container_name = f"{project}-{name}-1"
         self.trial_name = f"{project}-{name}-trial"
+        self.next_project = f"{project}-next"  # compose makes the new container's definition there
+        self.next_name = f"{self.next_project}-{name}-1"
 
     def old_name(self, container: dict[str, Any]) -> str:
         return f"{self.project}-{self.name}-old-{container['Id'][:8]}"
@@ -48,25 +50,48 @@ class Agent:
     def heal(self, store: _release.Store, touch: bool) -> list[str]:
         """Clears up after a run that was killed; says what it did (or, without `touch`, would do)."""
         done = []
-        if _docker.inspect("container", self.trial_name):
-            done.append(f"removed {self.trial_name}, which an interrupted run had left")
-            if touch:
-                remove(self.trial_name)
+        for name in (self.trial_name, self.next_name):
+            if _docker.inspect("container", name):
+                done.append(f"removed {name}, which an interrupted run had left")
+                if touch:
+                    remove(name)
         for container in self.named("undone"):
             done.append(f"removed {container['Name'][1:]}, the new container of an undone replacement")
             if touch:
-                remove(container["Id"])
+                retire(container["Id"])
         for container in self.named("old"):
-            name, new = container["Name"][1:], self.current()
-            if not draining(container) and (_docker.running(container) or not new):
-                done.append(f"{name} is {self.container_name} again: its replacement was interrupted")
-                if touch:
-                    self.undo(store, container, new)
-            elif not _docker.running(container):
-                done.append(f"removed {name}, which had been replaced")
-                if touch:
-                    remove(container["Id"])
+            done += self.heal_old(container, store, touch)
+        before = store.before()
+        if before and before.release:
+            done.append(f"release {before.release} is in force again: {store.current().release} was not verified")
+            if touch:
+                store.revert()
+                self.reload()
         return done
+
+    def heal_old(self, old: dict[str, Any], store: _release.Store, touch: bool) -> list[str]:
+        """A replaced container: it serves again, or drains, or goes."""
+        name, new = old["Name"][1:], self.current()
+        if not draining(old) and (_docker.running(old) or not new):
+            if touch:
+                self.undo(store, old, new)
+            return [f"{name} is {self.container_name} again: its replacement was interrupted"]
+        if not _docker.running(old):
+            if touch:
+                remove(old["Id"])
+            return [f"removed {name}, which had been replaced"]
+        if execute(old["Id"], "test", "-e", "/run/vaettir/drain")[0]:
+            if touch:
+                store.settle()
+                drain(old["Id"], 0)
+            return [f"{name} ends: it had been replaced"]
+        return []
+
+    def reload(self) -> None:
+        """The container reads the current release; one with an image of the owner's has no command for it."""
+        container = self.current()
+        if container and _docker.running(container) and _docker.labels(container).get(_docker.AGENT_LABEL):
+            execute(container["Id"], *COMMAND, "reload", timeout=120)
 
     def undo(self, store: _release.Store, old: dict[str, Any], new: dict[str, Any] | None) -> None:
         """The old container is the agent's one again."""
@@ -135,6 +160,9 @@ def reason(log: str) -> str:
 
 def retire(identifier: str) -> None:
     """Traefik sends nobody to an unhealthy container; then it can go without anyone being cut off."""
+    if not _docker.running(_docker.inspect("container", identifier)):
+        remove(identifier)
+        return
     _docker.docker("update", "--restart", "no", identifier)
     execute(identifier, "touch", "/run/vaettir/drain")
     wait_until(("unhealthy",), identifier, RETIRED)
@@ -143,7 +171,6 @@ def retire(identifier: str) -> None:
 
 def drain(identifier: str, window: int) -> None:
     """Tells a container to end its sockets after the window, and leaves somebody behind to remove it then."""
-    _docker.checked("update", "--restart", "no", identifier)
     _docker.checked("exec", "--detach", identifier, *COMMAND, "drain", str(window))
     leave_behind('timeout "$2" docker wait "$1"', identifier, window + SPARE)
 

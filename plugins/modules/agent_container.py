@@ -190,15 +190,15 @@ class AgentContainer:
 
     def definition(self, old: dict[str, Any]) -> dict[str, Any]:
         """The new container as compose would make it, had it no other one of that name."""
-        name, project = self.agent.name, f"{self.agent.project}-next"
-        _agent.remove(f"{project}-{name}-1")
+        name, project = self.agent.name, self.agent.next_project
+        _agent.remove(self.agent.next_name)
         config_hash, error = _agent.compose_hash(self.root, name, {})
         if error:
             raise _docker.DockerError(error)
         try:
             made = _engine.compose_create(self.root, _engine.alone(_engine.model(self.root), name, project), name)
         finally:
-            _agent.remove(f"{project}-{name}-1")
+            _agent.remove(self.agent.next_name)
         return _engine.create_body(made, _docker.labels(old), config_hash, self.agent.container_name)
 
     def beside(self, old: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
@@ -227,10 +227,13 @@ class AgentContainer:
     def finish(self) -> dict[str, Any]:
         old = self.agent.replaced()
         if old:
+            # From here on it is not brought back.
+            _docker.checked("update", "--restart", "no", old["Id"])
+        self.store.settle()
+        if old:
             _agent.drain(old["Id"], 0 if self.drain else self.params["drain_window"])
             if self.params["wait_unhealthy"]:
                 _agent.wait_until(("unhealthy",), old["Id"], 2 * _agent.RETIRED)
-        self.store.settle()
         return {"changed": old is not None, "old": old["Id"] if old else ""}
 
     def undo(self) -> dict[str, Any]:

@@ -376,28 +376,26 @@ def test_reload_now(generations: tuple[stand.Proxy, list[Held], Callable[..., fl
     assert proxy.state()["draining"] == "0"
 
 
-def test_drain(agent: Callable[..., dict[str, Any]]) -> None:
+def test_drain(
+    start: Callable[..., Any], agent: Callable[..., dict[str, Any]], releases: Path, own: dict[str, str]
+) -> None:
     """Unhealthy at once; open to all until the window ends; then the sockets go worker by worker, and the container."""
-    settings = agent(worker_processes=3)
-    tag = stand.build(settings)
-    try:
-        with stand.container(tag, settings, stand.environment(settings), "--no-healthcheck") as proxy:
-            sockets = [Held(proxy) for _ in range(30)]
-            begin = time.monotonic()
-            run(["docker", "exec", "-d", proxy.container, "agent-proxy", "drain", "0"])
-            health = "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3"
-            wait_for("its bad health", lambda: "503" in proxy.exec("bash", "-c", health).stdout, 2)
-            while time.monotonic() < begin + 9:
-                assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200
-                time.sleep(0.2)
-            sockets.append(Held(proxy))
-            assert not any(held.ended for held in sockets)
-            wait_for("the container's end", lambda: all(held.ended for held in sockets), 10)
-            running = "{{.State.Running}} {{.State.ExitCode}}"
-            word = ["docker", "inspect", "-f", running, proxy.container]
-            wait_for("its exit", lambda: run(word).stdout.strip() == "false 0", 3)
-    finally:
-        stand.remove_image(tag)
+    stand.write_release(releases, ONE, agent(worker_processes=3))
+    stand.make_current(releases, ONE, own["image"], own["environment"])
+    with start() as proxy:
+        sockets = [Held(proxy) for _ in range(30)]
+        begin = time.monotonic()
+        run(["docker", "exec", "-d", proxy.container, "agent-proxy", "drain", "0"])
+        health = "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3"
+        wait_for("its bad health", lambda: "503" in proxy.exec("bash", "-c", health).stdout, 2)
+        while time.monotonic() < begin + 9:
+            assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200
+            time.sleep(0.2)
+        sockets.append(Held(proxy))
+        assert not any(held.ended for held in sockets)
+        wait_for("the last socket's end", lambda: all(held.ended for held in sockets), 10)
+        running = ["docker", "inspect", "-f", "{{.State.Running}} {{.State.ExitCode}}", proxy.container]
+        wait_for("the container's end", lambda: run(running).stdout.strip() == "false 0", 3)
     ends = sorted(held.ended or 0.0 for held in sockets)
     assert ends[0] > begin + 10
     waves = [later - earlier for earlier, later in itertools.pairwise(ends) if later - earlier > 0.3]

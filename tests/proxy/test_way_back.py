@@ -22,10 +22,18 @@ from .visitor import ask
 HOST = "ocapistaine.vaettir.example"
 
 
+@pytest.fixture(scope="module")
+def image(agent: Callable[..., dict[str, Any]]) -> Iterator[str]:
+    tag = stand.build(agent())
+    yield tag
+    stand.remove_image(tag)
+
+
 @pytest.fixture
-def waiting(agent: Callable[..., dict[str, Any]]) -> Iterator[stand.Proxy]:
+def waiting(image: str, agent: Callable[..., dict[str, Any]]) -> Iterator[stand.Proxy]:
     """A proxy that has met no outage yet."""
-    with stand.proxy(agent()) as proxy:
+    settings = agent()
+    with stand.container(image, settings, stand.environment(settings)) as proxy:
         yield proxy
 
 

@@ -76,29 +76,24 @@ def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
                     say(f"bench: {delay} ms, round {number + 1} of {rounds}")
                     # Every other round the other way round.
                     for contestant in all_of_them[:: -1 if number % 2 else 1]:
-                        if delay and contestant.name == "ours-1":
-                            continue  # waits for the line either way
                         note(f"assets_{delay}", contestant, measure.assets(stage, contestant, seconds))
-                        if contestant.name != "ours-1":
-                            note(f"large_{delay}", contestant, measure.large(stage, contestant))
-                            note(f"sockets_{delay}", contestant, measure.sockets(stage, contestant, 1))
+                        note(f"large_{delay}", contestant, measure.large(stage, contestant))
+                        note(f"sockets_{delay}", contestant, measure.sockets(stage, contestant, 1))
         with measure.browser(stage) as load:
             load(proxies[0])  # the app's own first time
-            for delay, megabits, end in ((0, 0, 740), (LONG, 0, 790), (LONG, UPLINK, 860)):
+            for delay, megabits, end in ((LONG, 0, 770), (LONG, UPLINK, 845), (0, 0, 870)):
                 with stage.long_line(delay, megabits):
                     for number in rounds_until(end):
                         say(
                             f"bench: page, {delay} ms, {megabits or 'any number of'} Mbit/s, round {number + 1} of {rounds}"
                         )
                         for contestant in proxies[:: -1 if number % 2 else 1]:
-                            if contestant.name == "ours-1":
-                                continue
-                            if contestant.name == "ours-2":
+                            if contestant.name == report.OURS:
                                 measure.forget(contestant)
                             sample = load(contestant)
                             note(f"page_cold_{delay}_{megabits}", contestant, sample)
                             # The others have no cache: cold and warm are one.
-                            sample = load(contestant) if contestant.name == "ours-2" else sample
+                            sample = load(contestant) if contestant.name == report.OURS else sample
                             note(f"page_warm_{delay}_{megabits}", contestant, sample)
     return {
         "date": datetime.now(tz=UTC).date().isoformat(),

@@ -147,14 +147,13 @@ def _files() -> Path:
     return folder.parent
 
 
-def _ours(workers: int) -> str:
+def _ours() -> str:
     """The image that the role builds, from its own templates."""
     agent = stand.settings(
         ca_certificate=str(ca.FOLDER / "ca.pem"),
-        worker_processes=workers,
-        domain=PAGE_HOST.format(name=f"ours-{workers}"),
+        domain=PAGE_HOST.format(name="ours"),
     )
-    tag = f"vaettir-bench/ours:{workers}"
+    tag = "vaettir-bench/ours:1"
     with tempfile.TemporaryDirectory() as folder:
         stand.write_context(Path(folder), agent)
         label = ["--label", f"{LABEL}=image"]
@@ -169,8 +168,7 @@ def _contestants() -> list[Contestant]:
     return [
         Contestant("direct"),
         Contestant("recipe", images.NGINX, ["-v", f"{HERE}/peers/recipe.conf:/etc/nginx/nginx.conf:ro"], []),
-        Contestant("ours-1", _ours(1), target),
-        Contestant("ours-2", _ours(2), target),
+        Contestant("ours", _ours(), target),
         Contestant(
             "caddy", TOOLS_IMAGE, peers, ["caddy", "run", "--config", "/etc/bench/Caddyfile", "--adapter", "caddyfile"]
         ),

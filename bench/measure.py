@@ -136,7 +136,7 @@ def forget(contestant: Contestant) -> None:
 def versions() -> dict[str, Any]:
     """What was measured."""
     asked = {
-        "nginx": ["docker", "exec", f"{NETWORK}-ours-2", "nginx", "-v"],
+        "nginx": ["docker", "exec", f"{NETWORK}-ours", "nginx", "-v"],
         "caddy": ["docker", "exec", f"{NETWORK}-tools", "caddy", "version"],
         "haproxy": ["docker", "exec", f"{NETWORK}-tools", "haproxy", "-v"],
         "traefik": ["docker", "exec", f"{NETWORK}-traefik", "traefik", "version"],

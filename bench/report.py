@@ -18,13 +18,12 @@ CHART = ROOT / "docs" / "images" / "bench.svg"
 TEXT = ROOT / "docs" / "bench.md"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of the figures -->"
 
-OURS = "ours-2"  # as shipped
+OURS = "ours"  # as shipped, two workers
 PEERS = ("caddy", "haproxy", "traefik")
 TITLES = {
     "direct": "direct",
     "recipe": "recipe",
-    "ours-1": "ours, 1 worker",
-    "ours-2": "ours, as shipped",
+    "ours": "ours, as shipped",
     "caddy": "Caddy",
     "haproxy": "HAProxy",
     "traefik": "Traefik",

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _docker
 from ansible_collections.locki.vaettir.plugins.modules import agent_info, stack_info, websocket_curl
 
 
@@ -28,6 +31,24 @@ def test_listeners() -> None:
     six = "  sl\n 0: 00000000000000000000000000000000:01BB 0:0 0A 0:0 0:0 0 0 0 7\n"
     assert stack_info.parse_listeners(six) == {443: "7"}
     assert stack_info.parse_listeners("") == {}
+
+
+def test_the_owners_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(status: int, output: str, error: str = "") -> None:
+        monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (status, output, error))
+
+    services = {"traefik": {"image": "traefik:v3.3"}, "ocapistaine": {"build": {"context": "."}}}
+    answers(0, json.dumps({"name": "vaettir", "services": services}))
+    assert stack_info.owners_compose("/srv") == {
+        "project": "vaettir",
+        "services": {"traefik": "traefik:v3.3", "ocapistaine": "vaettir-ocapistaine"},
+        "built": ["ocapistaine"],
+        "error": "",
+    }
+    answers(0, '{"name": "vaettir", "services": null}')
+    assert stack_info.owners_compose("/srv")["services"] == {}
+    answers(15, "", "warning\nyaml: line 3: did not find expected key\n")
+    assert stack_info.owners_compose("/srv")["error"] == "yaml: line 3: did not find expected key"
 
 
 def test_differing() -> None:

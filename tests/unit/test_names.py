@@ -8,6 +8,7 @@ import re
 import subprocess
 
 import pytest
+from ansible_collections.locki.vaettir.plugins.filter import names
 from ansible_collections.locki.vaettir.plugins.module_utils import _names
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,3 +216,16 @@ def test_good_list_of_agents(agents: object) -> None:
 )
 def test_bad_list_of_agents(agents: object, part: str) -> None:
     assert part in (_names.agents_error(agents) or "")
+
+
+def test_values_of_a_target() -> None:
+    """Those of our own entry point: tests/proxy compares the two."""
+    found = _names.target_values("https://A.b.example:8443")
+    assert (found["TARGET_URL"], found["TARGET_HOST"]) == ("https://a.b.example:8443", "a.b.example")
+    assert (found["TARGET_PORT"], found["TARGET_HOST_REGEX"]) == ("8443", r"a\.b\.example")
+    assert _names.target_values("http://app")["FORWARDED_PROTO"] == "https"
+
+
+def test_only_the_named_values_are_filled_in() -> None:
+    text = "${TARGET_HOST} $host ${OCAPISTAINE_TARGET_URL} $TARGET_HOST"
+    assert names.filled(text, {"TARGET_HOST": "a"}) == "a $host ${OCAPISTAINE_TARGET_URL} $TARGET_HOST"

@@ -17,8 +17,9 @@ description:
     its extended CONNECT (RFC 8441) work? Is a large upload refused?
   - Decides on statuses, header fields and frames, never on a text. Refusal texts differ between servers and versions.
   - An answer that is not the wanted one is a result and no failure of the task. Judge RV(reason).
-  - Ends within O(timeout), whatever the server does, and takes a bounded amount of memory. A header may have
-    65536 bytes, what comes before the pong 16 MiB, an HTTP/2 connection 4 MiB. Of messages nothing is kept.
+  - Ends within O(timeout), and half a second if the resolver hangs, whatever the server does. Takes a bounded amount of
+    memory. A header may have 65536 bytes, what comes before the pong 16 MiB, an HTTP/2 connection 4 MiB. Of messages
+    nothing is kept.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
@@ -70,7 +71,9 @@ options:
     elements: str
     default: []
   headers:
-    description: Further request header fields, such as a secret that the tunnel's policy asks for.
+    description: >-
+      Further request header fields, such as a secret that the tunnel's policy asks for. Those that the handshake itself
+      consists of are refused.
     type: dict
     default: {}
   ca_path:
@@ -93,7 +96,7 @@ options:
   foreign_origin:
     description: >-
       Another Origin that must be refused. A second handshake is made with it, and anything but a 403 is
-      RV(ignore:reason=foreign_origin). Empty asks nothing.
+      RV(reason=foreign_origin). Empty asks nothing.
     type: str
     default: ''
   http2:
@@ -134,6 +137,22 @@ EXAMPLES = r"""
   delegate_to: localhost
   register: probe
   failed_when: probe.reason != 'ok'
+
+- name: Each server of a fleet, by its own address and the name that they share
+  locki.vaettir.websocket_probe:
+    url: https://ocapistaine.vaettir.example.org/_stcore/stream
+    address: "{{ ansible_host }}"
+    origin: https://ocapistaine.vaettir.example.org
+  delegate_to: localhost
+  register: probe
+
+- name: The tunnel itself, as the agent's nginx asks it
+  locki.vaettir.websocket_probe:
+    url: https://ocapistaine.ngrok-free.app/_stcore/stream
+    origin: https://ocapistaine.ngrok-free.app
+    headers:
+      ngrok-skip-browser-warning: 'true'
+  register: tunnel
 
 - name: Why not
   ansible.builtin.debug:
@@ -308,7 +327,8 @@ http2:
   contains:
     reason:
       description:
-        - V(ok), V(bad_http2), V(bad_connect), or a reason of RV(reason) when there was no connection.
+        - V(ok), V(bad_http2), V(bad_connect), or one of RV(reason) when there was no connection, or the same refusal
+          as over HTTP/1.1.
         - V(no_http2) when the server did not choose C(h2) or there is no TLS. That is no fault.
       type: str
       sample: ok
@@ -365,6 +385,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import _certificate,
 # ngrok shows its warning page to browsers only, and visitors have browsers.
 USER_AGENT = "Mozilla/5.0 (compatible; locki.vaettir.websocket_probe)"
 TELLING = ("server", "date", "location", "content-type", "retry-after")
+OURS = ("connection", "content-length", "expect", "host", "origin", "transfer-encoding", "upgrade")
 TIMEOUT_LIMIT = 600  # seconds
 GRACE = 0.5  # seconds after the time-out until a call that knows none, such as getaddrinfo, is left behind
 CONTINUE_LIMIT = 3  # seconds; RFC 9110, section 10.1.1: no client waits for a 100 for ever
@@ -690,7 +711,7 @@ class Probe:
             if not value:
                 continue
             with measured(self.timings, name):
-                reason, error = getattr(self, name)()
+                reason, error = self.attempt(getattr(self, name))
             if found["reason"] == "ok" and reason != "ok":
                 found["reason"], found["error"] = reason, error
 
@@ -749,6 +770,8 @@ class Probe:
         if verdict[0] == "ok":
             answer["works"] = True
             return verdict
+        if answer["status"] == self.found["status"]:
+            return self.found["reason"], f"answer {answer['status']}, as over HTTP/1.1"
         return "bad_connect", f"over HTTP/2 extended CONNECT is advertised and does not work: {verdict[1]}"
 
     def open_stream(self, stream: Stream, answer: dict[str, Any]) -> tuple[str, str]:
@@ -848,30 +871,38 @@ def read_head(line: Line, final: bool = True) -> tuple[int, dict[str, str], byte
         data, seen, total = data + came, len(data), total + len(came)
 
 
-def tls_contexts(ca_path: str, verify: bool) -> dict[str, ssl.SSLContext]:
-    """By the protocol that ALPN offers first; and one that verifies nothing."""
-    made = {}
-    for name in ("http/1.1", "h2", "unverified"):
+def tls_context(ca_path: str, verify: bool, *alpn: str) -> ssl.SSLContext:
+    if verify:
         context = ssl.create_default_context(cafile=ca_path or None)
         if hasattr(ssl, "VERIFY_X509_STRICT"):  # Python 3.13 sets it; neither browsers nor curl ask for it
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if name == "unverified" or not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["h2", "http/1.1"] if name == "h2" else ["http/1.1"])
-        made[name] = context
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def tls_contexts(ca_path: str, verify: bool, http2: bool) -> dict[str, ssl.SSLContext]:
+    """By the protocol that ALPN offers first, and one that verifies nothing."""
+    made = {"http/1.1": tls_context(ca_path, verify, "http/1.1"), "unverified": tls_context("", False, "http/1.1")}
+    if http2:
+        made["h2"] = tls_context(ca_path, verify, "h2", "http/1.1")
     return made
 
 
 def probe(params: dict[str, Any], url: _http.Url, contexts: dict[str, ssl.SSLContext]) -> dict[str, Any]:
     """The result within the time-out, even if a call hangs that knows none."""
     results: list[dict[str, Any]] = []
-    worker = threading.Thread(target=lambda: results.append(Probe(params, url, contexts).run()), daemon=True)
+    work = Probe(params, url, contexts)
+    worker = threading.Thread(target=lambda: results.append(work.run()), daemon=True)
     worker.start()
     worker.join(params["timeout"] + GRACE)
     if results:
         return results[0]
-    error = f"{_websocket.shown(params['address'] or url.host)} was not resolved within {params['timeout']:g} s"
+    what = "came to no end" if "dns" in work.timings else "was not resolved"
+    error = f"{_websocket.shown(params['address'] or url.host)} {what} within {params['timeout']:g} s"
     return {**nothing(), "reason": "timeout", "error": error, "timings": {"total": params["timeout"] * 1000}}
 
 
@@ -890,6 +921,8 @@ def argument_error(params: dict[str, Any]) -> str:
     for header, value in params["headers"].items():
         if not _http.is_token(str(header)) or not _http.is_value(str(value)):
             return f"headers: '{_websocket.shown(str(header))}' must be a header field's name, and its value one line."
+        if str(header).lower() in OURS or str(header).lower().startswith("sec-websocket-"):
+            return f"headers: '{header}' is set by the handshake itself."
     return ""
 
 
@@ -920,7 +953,7 @@ def main() -> None:
     except ValueError as invalid:
         module.fail_json(msg=f"url '{_names.masked(params['url'])}' cannot be probed: {invalid}.")
     try:
-        contexts = tls_contexts(params["ca_path"], params["verify"])
+        contexts = tls_contexts(params["ca_path"], params["verify"], params["http2"]) if url.secure else {}
     except OSError as unreadable:  # ssl.SSLError, too
         module.fail_json(msg=f"ca_path {params['ca_path']} cannot be used: {unreadable}.")
     module.exit_json(changed=False, **probe(params, url, contexts))

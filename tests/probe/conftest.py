@@ -41,8 +41,10 @@ def probe(url: str, contexts: dict[str, ssl.SSLContext] | None = None, **given: 
     """What the module returns. Making contexts takes longer than a probe: whoever makes many passes them."""
     params = {**DEFAULTS, "url": url, **given}
     assert set(params) == {"url", *DEFAULTS}
-    contexts = contexts or websocket_probe.tls_contexts(params["ca_path"], params["verify"])
-    return websocket_probe.probe(params, _http.parse_url(url), contexts)
+    parsed = _http.parse_url(url)
+    if parsed.secure and not contexts:
+        contexts = websocket_probe.tls_contexts(params["ca_path"], params["verify"], params["http2"])
+    return websocket_probe.probe(params, parsed, contexts or {})
 
 
 class Files(NamedTuple):

@@ -8,6 +8,7 @@ All echo on /ws, choose the subprotocol `chat`, and refuse Origins other than ht
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import sys
 from collections.abc import Sequence
@@ -135,4 +136,5 @@ SERVERS = {
 
 
 if __name__ == "__main__":
+    logging.disable()  # they tell of every client that leaves
     asyncio.run(SERVERS[sys.argv[1]](int(sys.argv[2]), sys.argv[3:]))

@@ -47,7 +47,7 @@ def servers(files: Files) -> Iterator[Servers]:
     port, tls_port = free_port(), free_port()
     arguments = (str(port), str(tls_port), files.certificate, files.key)
     with process("tests.probe.hostile", *arguments, port=port):
-        yield Servers(port, tls_port, websocket_probe.tls_contexts(files.ca, True))
+        yield Servers(port, tls_port, websocket_probe.tls_contexts(files.ca, True, True))
 
 
 def told(kind: str, number: int, found: dict[str, Any]) -> str:

@@ -103,6 +103,14 @@ def test_http2(ask: Ask, request: pytest.FixtureRequest) -> None:
     assert found["http2"]["settings"]["SETTINGS_ENABLE_CONNECT_PROTOCOL"] == 1
 
 
+def test_http2_refuses_as_http1_does(ask: Ask, request: pytest.FixtureRequest) -> None:
+    found = ask(http2=True, origin="https://foreign.example")
+    assert found["reason"] == "refused_origin"
+    if request.node.callspec.params["ask"] == ("hypercorn", True):
+        assert (found["http2"]["reason"], found["http2"]["status"]) == ("refused_origin", 403)
+        assert found["http2"]["error"] == "answer 403, as over HTTP/1.1"
+
+
 def test_certificate(ask: Ask, request: pytest.FixtureRequest) -> None:
     certificate = ask()["certificate"]
     if not request.node.callspec.params["ask"][1]:

@@ -207,8 +207,9 @@ def test_traefik(traefik_port: tuple[int, bool], files: Files) -> None:
 
 
 def test_traefik_without_a_route(traefik_port: tuple[int, bool], files: Files) -> None:
-    found = ask(traefik_port[0], files, host="nobody.probe.example")
+    found = ask(traefik_port[0], files, host="nobody.probe.example", http2=True)
     assert (found["status"], found["reason"]) == (404, "no_route")
+    assert found["http2"]["reason"] == ("bad_connect" if traefik_port[1] else "ok")
 
 
 def test_traefik_without_a_certificate(server: Callable[..., int], files: Files, tmp_path: Path) -> None:

@@ -517,7 +517,9 @@ def run(capsys: pytest.CaptureFixture[str], **arguments: Any) -> Any:
         ({"headers": {"a": "c\r\nd"}}, "headers: 'a' must be"),
         ({"url": "https://u:p@a.example/"}, "has credentials"),
         ({"url": "nonsense"}, "begins with none of https://"),
-        ({"ca_path": "/nowhere/ca.pem"}, "ca_path /nowhere/ca.pem cannot be used"),
+        ({"headers": {"Host": "c"}}, "headers: 'Host' is set by the handshake itself"),
+        ({"headers": {"sec-websocket-key": "c"}}, "is set by the handshake itself"),
+        ({"url": "https://a.example/", "ca_path": "/nowhere/ca.pem"}, "ca_path /nowhere/ca.pem cannot be used"),
     ],
 )
 def test_argument(capsys: pytest.CaptureFixture[str], arguments: dict[str, Any], words: str) -> None:

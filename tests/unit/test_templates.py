@@ -20,7 +20,12 @@ from hypothesis import strategies as st
 from .test_agent_settings import good
 
 ROLES = Path(__file__).parents[2] / "roles"
-init_plugin_loader()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plugins() -> None:
+    """Not while tests are collected: no collection could be imported any more."""
+    init_plugin_loader()
 
 
 def load(path: str) -> Any:

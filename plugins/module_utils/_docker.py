@@ -11,6 +11,7 @@ import subprocess
 from typing import Any
 
 AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
+BASE_LABEL = "io.locki.vaettir.base"  # on an agent's image: the name of the image that it was built on
 COMPOSE = "com.docker.compose."  # what compose's own labels begin with
 
 

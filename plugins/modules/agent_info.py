@@ -148,6 +148,7 @@ compose_error:
   returned: always
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -217,13 +218,20 @@ class AgentInfo:
     def build_reasons(self) -> list[str]:
         if not self.image:
             return [f"there is no image {self.params['image']}"]
-        base = _docker.inspect("image", self.params["base_image"]) if self.params["base_image"] else None
-        if base and not built_on(self.image, base):
+        if self.other_base(self.image):
             return [f"it is not built on {self.params['base_image']}"]
         if not self.running:
             return ["the container does not run, so what is in its image is not known"]
         wanted = {name: digest for name, digest in self.params["files"].items() if name in IMAGE_FILES}
         return differing(wanted, {name: self.state.files.get(f"image:{name}", "") for name in wanted})
+
+    def other_base(self, image: dict[str, Any]) -> bool:
+        """By its name, which may not have been pulled yet; or because that name is another image by now."""
+        wanted = self.params["base_image"]
+        if not wanted:
+            return False
+        base = _docker.inspect("image", wanted)
+        return _docker.labels(image).get(_docker.BASE_LABEL) != wanted or bool(base and not built_on(image, base))
 
     def start_reasons(self) -> list[str]:
         if not self.container:
@@ -259,7 +267,10 @@ class AgentInfo:
         own = _docker.environment(container)
         values = {key: own.get(key, "") for key in self.store.env_keys}
         wanted, self.compose_error = _agent.compose_hash(self.root, self.name, values)
-        return not self.compose_error and wanted != _docker.labels(container).get(_agent.CONFIG_HASH)
+        if self.compose_error:  # whether that matters now, our own file tells
+            live = _files.read_bytes(os.path.join(self.root, "agents", f"{self.name}.yml"))
+            return live != _files.read_bytes(self.store.path(self.store.current().release, "compose.yml"))
+        return wanted != _docker.labels(container).get(_agent.CONFIG_HASH)
 
     def reload_reasons(self) -> list[str]:
         if not self.running or not self.params["files"]:

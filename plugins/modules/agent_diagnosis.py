@@ -1,0 +1,480 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_diagnosis
+short_description: What only the server knows of an agent's chain
+version_added: 0.1.0
+description:
+  - Collects the facts that a diagnosis of an agent rests on, with Docker's command line and Python's standard library.
+  - Judges nothing and changes nothing.
+author:
+  - the locki.vaettir authors (@locki)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed in either mode.
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: posix
+options:
+  root:
+    description: Absolute path of the project folder.
+    type: path
+    required: true
+  project:
+    description: Name of the compose project.
+    type: str
+    default: vaettir
+  name:
+    description: The agent, which is the compose service.
+    type: str
+    required: true
+  target_url:
+    description: The tunnel's URL, where neither the container nor C(.env) has a valid one.
+    type: str
+    required: true
+  tunnel_secret:
+    description: What the tunnel's traffic policy asks for. Empty for nothing.
+    type: str
+    default: ''
+  ca_path:
+    description: PEM file of the tunnel's authority, relative to O(root). The system's own where it is not there.
+    type: str
+    default: ''
+  timeout:
+    description: Longest time for one question to the tunnel, in seconds.
+    type: float
+    default: 10
+"""
+
+EXAMPLES = r"""
+- name: What the server knows
+  locki.vaettir.agent_diagnosis:
+    root: /home/deploy/vaettir
+    name: ocapistaine
+    target_url: https://ocapistaine.ngrok-free.app
+  register: found
+"""
+
+RETURN = r"""
+error:
+  description: Why Docker could not be asked. Empty when it could.
+  type: str
+  returned: always
+time:
+  description: The server's clock, in seconds since 1970.
+  type: float
+  returned: always
+disk_free:
+  description: Bytes that are left where the project folder is.
+  type: int
+  returned: always
+inodes_free:
+  description: Files that may still be made there. V(1) where the file system has no limit.
+  type: int
+  returned: always
+env:
+  description: What C(.env) says of the agent.
+  type: dict
+  returned: always
+  contains:
+    target:
+      description: The target URL as it is written there. Empty when there is none.
+      type: str
+target:
+  description: The target URL that the chain is asked with, which is the one in force.
+  type: str
+  returned: always
+resolved:
+  description: Addresses of the target's host.
+  type: dict
+  returned: always
+  contains:
+    by:
+      description: Who resolved it, V(container) or V(server).
+      type: str
+    addresses:
+      description: IP addresses.
+      type: list
+      elements: str
+    error:
+      description: Why there are none.
+      type: str
+reach:
+  description: V(connected), or why the container cannot connect to the target. Empty when it was not asked.
+  type: str
+  returned: always
+page:
+  description: A plain GET through the tunnel.
+  type: dict
+  returned: always
+  contains:
+    status:
+      description: HTTP status. V(0) for no answer.
+      type: int
+    streamlit:
+      description: Whether it is Streamlit's own health page.
+      type: bool
+container:
+  description: The agent's container. Empty when there is none.
+  type: dict
+  returned: always
+release:
+  description: ID of the release in force.
+  type: str
+  returned: always
+verified:
+  description: Whether a release with this target was verified.
+  type: bool
+  returned: always
+differs:
+  description: Names of files in force that are not those of the release.
+  type: list
+  elements: str
+  returned: always
+edited:
+  description: Paths of files that were edited since the release.
+  type: list
+  elements: str
+  returned: always
+traefik:
+  description: Traefik's container. Empty when there is none.
+  type: dict
+  returned: always
+ca_path:
+  description: Path of the tunnel's authority. Empty where there is no such file.
+  type: str
+  returned: always
+routers:
+  description: Traefik routers of all running containers, by their labels.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import json
+import os
+import re
+import socket
+import ssl
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _agent,
+    _docker,
+    _dotenv,
+    _files,
+    _http,
+    _names,
+    _release,
+)
+
+_ROUTER = re.compile(r"traefik\.http\.routers\.([^.]+)\.rule", re.IGNORECASE)
+_TAIL = 200  # lines of a log
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)")
+_NGINX_WORRIES = re.compile(r"\[(error|crit|alert|emerg)\]|^agent-proxy: ", re.MULTILINE)
+
+
+def log(identifier: str) -> list[str]:
+    _status, output, error = _docker.docker("logs", "--tail", str(_TAIL), identifier, timeout=20)
+    return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
+
+
+def flags(words: list[str]) -> dict[str, str]:
+    """Traefik's `--a.b=c`, names in lower case; a flag without a value is true."""
+    pairs = (word[2:].partition("=") for word in words if word.startswith("--"))
+    return {name.lower(): value if equals else "true" for name, equals, value in pairs}
+
+
+def networks(container: dict[str, Any]) -> list[str]:
+    return sorted(container["NetworkSettings"]["Networks"] or {})
+
+
+def state(container: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": container["Name"].lstrip("/"),
+        "status": container["State"]["Status"],
+        "running": _docker.running(container),
+        "health": _docker.health(container),
+        "networks": networks(container),
+    }
+
+
+def routers(container: dict[str, Any], agent: str, own: str) -> list[dict[str, Any]]:
+    """What a container's labels tell Traefik. One that drains or is tried is the agent's own, too."""
+    owner = _docker.labels(container).get(_docker.AGENT_LABEL)
+    labels = {key.lower(): value for key, value in _docker.labels(container).items()}
+    found = []
+    for key, rule in labels.items():
+        match = _ROUTER.fullmatch(key)
+        if not match:
+            continue
+        name, base = match.group(1), f"traefik.http.routers.{match.group(1)}"
+        service = labels.get(f"{base}.service", name)
+        ports = [value for label, value in labels.items() if label.endswith(".loadbalancer.server.port")]
+        used = [word.split("@")[0].strip() for word in labels.get(f"{base}.middlewares", "").split(",")]
+        found.append(
+            {
+                "name": name,
+                "rule": rule,
+                "container": container["Name"].lstrip("/"),
+                "own": owner == agent or container["Name"] == f"/{own}",
+                "entrypoints": labels.get(f"{base}.entrypoints", ""),
+                "certresolver": labels.get(f"{base}.tls.certresolver", ""),
+                "port": labels.get(f"traefik.http.services.{service}.loadbalancer.server.port", (ports or [""])[0]),
+                "retry": any(f"traefik.http.middlewares.{word}.retry.attempts" in labels for word in used if word),
+            }
+        )
+    return found
+
+
+def in_order(addresses: list[str]) -> list[str]:
+    """Each once, IPv4 first: nginx asks for no other unless it is told to."""
+    return sorted(dict.fromkeys(addresses), key=lambda address: ":" in address)
+
+
+def running() -> list[dict[str, Any]]:
+    identifiers = _docker.checked("ps", "--quiet", timeout=20).split()
+    if not identifiers:
+        return []
+    output = _docker.docker("inspect", "--type", "container", *identifiers)[1]
+    found: list[dict[str, Any]] = json.loads(output or "[]")
+    return found
+
+
+class Diagnosis:
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+        self.root, self.name = params["root"], params["name"]
+        self.store = _release.Store(self.root, self.name)
+        self.key = _names.target_url_key(self.name)
+        self.there: list[dict[str, Any]] = []
+        self.agent: dict[str, Any] | None = None
+        self.in_force = _release.State()
+
+    def collect(self) -> dict[str, Any]:
+        error = ""
+        try:
+            self.there = running()
+            self.agent = _agent.Agent(self.params["project"], self.name).current()
+        except _docker.DockerError as failure:
+            error = str(failure)
+        if self.agent and _docker.running(self.agent):
+            self.in_force = _agent.state(self.agent["Id"])
+        env = _dotenv.read(self.store.environment()).get(self.key, "")
+        target = self.target(env)
+        addresses = self.resolve(target)
+        return {
+            "error": error,
+            "time": time.time(),
+            **self.disk(),
+            "env": {"target": env},
+            "target": target,
+            "resolved": addresses,
+            "reach": self.reach(target, addresses),
+            "page": self.page(target, addresses),
+            "container": self.container(),
+            **self.files(target),
+            "traefik": self.traefik(),
+            "routers": [one for container in self.there for one in routers(container, self.name, self.own_name())],
+            "ca_path": self.ca_path(),
+        }
+
+    def own_name(self) -> str:
+        return str(_agent.Agent(self.params["project"], self.name).container_name)
+
+    def disk(self) -> dict[str, int]:
+        folder = self.root if os.path.isdir(self.root) else "/"
+        found = os.statvfs(folder)
+        return {
+            "disk_free": found.f_bavail * found.f_frsize,
+            "inodes_free": found.f_favail if found.f_files else 1,
+        }
+
+    # --- The tunnel ---------------------------------------------------------------------------------------------------
+
+    def used(self) -> str:
+        """The target that the container goes to: the release's, unless its environment is newer."""
+        if not self.agent:
+            return ""
+        own = _docker.environment(self.agent).get(self.key, "")
+        release = self.store.current().release
+        if release in self.store.ids() and self.in_force.files.get(_release.VALUES):
+            values = self.store.read(release).get(_release.VALUES, b"")
+            if _files.digest(values) == self.in_force.files[_release.VALUES]:
+                own = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", own)
+        return own.rstrip("/").lower()
+
+    def target(self, env: str) -> str:
+        candidates = (self.used(), env.rstrip("/"), self.params["target_url"])
+        return next((url for url in candidates if not _names.target_url_error("", url)), self.params["target_url"])
+
+    def resolve(self, target: str) -> dict[str, Any]:
+        """As the container sees it; its DNS is not the server's."""
+        url = _http.parse_url(target)
+        if self.agent and _docker.running(self.agent):
+            output = _agent.execute(self.agent["Id"], "getent", "ahosts", url.host, timeout=15)[1]
+            found = in_order([line.split()[0] for line in output.splitlines() if line.split()])
+            if found:
+                return {"by": "container", "addresses": found, "error": ""}
+        try:
+            answers = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            return {"by": "server", "addresses": [], "error": getattr(error, "strerror", None) or str(error)}
+        return {"by": "server", "addresses": in_order([str(one[4][0]) for one in answers]), "error": ""}
+
+    def reach(self, target: str, resolved: dict[str, Any]) -> str:
+        """From inside the container; bash is what its image has for that."""
+        url = _http.parse_url(target)
+        if not self.agent or not _docker.running(self.agent) or not resolved["addresses"]:
+            return ""
+        identifier = self.agent["Id"]
+        if _agent.execute(identifier, "bash", "-c", "command -v timeout", timeout=15)[0]:
+            return ""
+        failure = ""
+        for address in resolved["addresses"][:3]:
+            words = ("timeout", "5", "bash", "-c", f"exec 3<>/dev/tcp/{address}/{url.port}")
+            status, _output, error = _agent.execute(identifier, *words, timeout=15)
+            if status == 0:
+                return "connected"
+            told = _docker.last_line(error).rpartition(": ")[2]
+            failure = "no connection within 5 s" if status == 124 else told or f"exit {status}"
+        return failure
+
+    def page(self, target: str, resolved: dict[str, Any]) -> dict[str, Any]:
+        """Streamlit's health page: what answers it with `ok` is one."""
+        if not resolved["addresses"]:
+            return {"status": 0, "streamlit": False}
+        url = _http.parse_url(f"{target}/_stcore/health")
+        headers = [("ngrok-skip-browser-warning", "true"), ("User-Agent", "locki.vaettir"), ("Connection", "close")]
+        if self.params["tunnel_secret"]:
+            headers.append(("X-Vaettir-Secret", self.params["tunnel_secret"]))
+        data = b""
+        end = time.monotonic() + float(self.params["timeout"])
+        try:
+            with socket.create_connection(
+                (resolved["addresses"][0], url.port), timeout=end - time.monotonic()
+            ) as plain:
+                sock = self.context().wrap_socket(plain, server_hostname=url.host) if url.secure else plain
+                with sock:
+                    sock.sendall(_http.request("GET", url, headers))
+                    while len(data) < _http.HEAD_LIMIT and time.monotonic() < end:
+                        came = sock.recv(4096)
+                        data += came
+                        if not came:
+                            break
+        except (OSError, ValueError):
+            pass
+        head = _http.head_end(data)
+        status, fields = _http.parse_head(data[:head]) if head > 0 else (0, {})
+        coded = "ngrok-error-code" in fields
+        return {"status": status, "streamlit": status == 200 and not coded and data[head:].strip().endswith(b"ok")}
+
+    def ca_path(self) -> str:
+        path = os.path.join(self.root, self.params["ca_path"])
+        return path if os.path.isfile(path) else ""
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ca_path() or None)
+        if hasattr(ssl, "VERIFY_X509_STRICT"):  # as in websocket_probe
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
+
+    # --- Containers ---------------------------------------------------------------------------------------------------
+
+    def container(self) -> dict[str, Any]:
+        if not self.agent:
+            return {}
+        lines = [line for line in log(self.agent["Id"]) if not line.startswith("{")]  # its visitors
+        worries = [line for line in lines if _NGINX_WORRIES.search(line)]
+        alive = _docker.running(self.agent)
+        told = _agent.execute(self.agent["Id"], "nginx", "-v", timeout=15)[2] if alive else ""
+        number = told if "nginx/" in told else _docker.environment(self.agent).get("NGINX_VERSION", "")
+        labels = {key: value for key, value in _docker.labels(self.agent).items() if key.startswith("traefik.")}
+        return {
+            **state(self.agent),
+            "log": _agent.reason("\n".join(lines))[:300],
+            "errors": "\n".join(worries[-5:])[:2000],
+            "nginx": number.rpartition("/")[2].strip(),
+            "target": self.used(),
+            "labels": labels,
+            "address": _docker.address(self.agent) if alive else "",
+        }
+
+    def files(self, target: str) -> dict[str, Any]:
+        """What runs against the release, and the live files against it."""
+        release = self.store.current().release
+        found: dict[str, Any] = {"release": release, "differs": [], "edited": [], "verified": False}
+        for identifier in self.store.ids():
+            try:
+                facts, values = self.store.facts(identifier), self.store.read(identifier).get(_release.VALUES, b"")
+            except (_release.ReleaseError, ValueError, OSError):
+                continue
+            used = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", "").rstrip("/").lower()
+            found["verified"] = found["verified"] or (bool(facts.get("verified")) and used == target.lower())
+        if release not in self.store.ids():
+            return found
+        kept = {name: _files.digest(content) for name, content in self.store.read(release).items()}
+        told = {name: digest for name, digest in self.in_force.files.items() if ":" not in name}
+        if told:
+            found["differs"] = sorted(name for name, digest in told.items() if kept.get(name, digest) != digest)
+        for name in (f"{self.name}.conf.template", f"{self.name}.ca.pem"):
+            live = _files.read_bytes(os.path.join(self.root, "proxy-configs", name))
+            if live is not None and name in kept and _files.digest(live) != kept[name]:
+                found["edited"].append(f"proxy-configs/{name}")
+        return found
+
+    def traefik(self) -> dict[str, Any]:
+        container = _docker.inspect("container", f"{self.params['project']}-traefik-1")
+        if not container:
+            container = next((one for one in self.there if "traefik" in one["Config"]["Image"].split(":")[0]), None)
+        if not container:
+            return {}
+        alive = _docker.running(container)
+        told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if alive else ""
+        number = re.search(r"(?m)^Version:\s*(\S+)", told)
+        tag = container["Config"]["Image"].rpartition(":")[2]
+        lines = [line for line in log(container["Id"]) if _TRAEFIK_WORRIES.search(line)]
+        about = [line for line in lines if "acme" in line.lower() or self.name in line]
+        bindings = container["NetworkSettings"]["Ports"] or {}
+        words = [*(container["Config"]["Entrypoint"] or []), *(container["Config"]["Cmd"] or [])]
+        return {
+            **state(container),
+            "version": number.group(1) if number else tag,
+            "flags": flags(words),
+            "ports": {
+                one["HostPort"]: inside.partition("/")[0] for inside, ones in bindings.items() for one in ones or []
+            },
+            "log": (about or lines or [""])[-1][:300],
+        }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "project": {"type": "str", "default": "vaettir"},
+            "name": {"type": "str", "required": True},
+            "target_url": {"type": "str", "required": True},
+            "tunnel_secret": {"type": "str", "default": "", "no_log": True},
+            "ca_path": {"type": "str", "default": ""},
+            "timeout": {"type": "float", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, **Diagnosis(module.params).collect())
+
+
+if __name__ == "__main__":
+    main()

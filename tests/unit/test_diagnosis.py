@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A chain that works, as it was recorded, and one fault at a time in it: the diagnosis names its rule and its hop."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis
+from hypothesis import given
+from hypothesis import strategies as st
+
+HEALTHY = json.loads((Path(__file__).parent / "facts" / "healthy.json").read_text(encoding="utf-8"))
+TUNNEL, NGINX, TRAEFIK, PUBLIC = (f"probes.{name}" for name in ("tunnel", "nginx", "traefik", "public"))
+GONE = {"status": 0, "state": "", "ngrok_code": "", "timings": {}, "headers": {}, "certificate": {}}
+ROUTER = {"name": "other", "container": "other-1", "own": False, "entrypoints": "", "certresolver": "", "port": ""}
+HOST = "Host(`ocapistaine.vaettir.example.org`)"
+
+
+def nobody(reason: str, **more: Any) -> dict[str, Any]:
+    """A probe that got no answer."""
+    return {**GONE, "reason": reason, "error": f"no connection ({reason})", **more}
+
+
+def says(status: int, reason: str, **more: Any) -> dict[str, Any]:
+    """A probe that got another answer than it wanted."""
+    answer = {
+        "status": status,
+        "reason": reason,
+        "error": f"answer {status} instead of 101",
+        "timings": {"handshake": 5},
+    }
+    return {**GONE, **answer, **more}
+
+
+def coded(number: int, status: int = 404) -> dict[str, Any]:
+    return says(status, "offline", ngrok_code=f"ERR_NGROK_{number}")
+
+
+def page(state: str = "offline") -> dict[str, Any]:
+    return says(503, state, state=state)
+
+
+def passed_on(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same answer at every hop after the tunnel."""
+    return {TUNNEL: answer, NGINX: answer, TRAEFIK: {**HEALTHY["probes"]["traefik"], **answer}, PUBLIC: answer}
+
+
+def shown(answer: dict[str, Any], state: str = "offline") -> dict[str, Any]:
+    """The tunnel's answer, and the page from there on."""
+    made = page(state)
+    return {TUNNEL: answer, NGINX: made, TRAEFIK: {**HEALTHY["probes"]["traefik"], **made}, PUBLIC: made}
+
+
+def after_nginx(answer: dict[str, Any]) -> dict[str, Any]:
+    return {NGINX: answer, TRAEFIK: {**HEALTHY["probes"]["traefik"], **answer}, PUBLIC: answer}
+
+
+def after_traefik(answer: dict[str, Any]) -> dict[str, Any]:
+    return {TRAEFIK: {**HEALTHY["probes"]["traefik"], **answer}, PUBLIC: answer}
+
+
+def tls(reason: str, issuer: str = "R12") -> dict[str, Any]:
+    certificate = {**HEALTHY["probes"]["traefik"]["certificate"], "issuer": issuer}
+    untrusted = nobody(reason, certificate=certificate)
+    return {TRAEFIK: untrusted, PUBLIC: untrusted, "probes.routed": HEALTHY["probes"]["traefik"]}
+
+
+def log(line: str) -> dict[str, Any]:
+    return {"found.container.log": line, "found.container.errors": line}
+
+
+def stopped(status: str, line: str = "") -> dict[str, Any]:
+    container = {"status": status, "running": False, "health": "", "address": "", "nginx": ""}
+    return {
+        **{f"found.container.{key}": value for key, value in container.items()},
+        **log(line),
+        NGINX: {},
+        "found.reach": "",
+    }
+
+
+def facts(changes: dict[str, Any]) -> dict[str, Any]:
+    made = copy.deepcopy(HEALTHY)
+    for path, value in changes.items():
+        place = made
+        *folders, last = path.split(".")
+        for folder in folders:
+            place = place[folder]
+        place[last] = copy.deepcopy(value)
+    return made
+
+
+NO_ROUTE = after_traefik(says(404, "no_route"))
+STOPPED = after_traefik(page("stopped"))
+GATEWAY = after_traefik(says(502, "proxy_error"))
+FLAGS = HEALTHY["found"]["traefik"]["flags"]
+OWN = next(router for router in HEALTHY["found"]["routers"] if router["own"])
+H2 = {"reason": "bad_connect", "extended_connect": True, "works": False, "status": 500, "error": "", "settings": {}}
+CLOUDFLARE = {"headers": {"server": "cloudflare"}, "certificate": {"issuer": "WE1", "not_before": "", "not_after": ""}}
+EXPIRED = "2020-01-01T00:00:00Z"
+CONTROL = HEALTHY["control"]["time"]
+
+# rule, changes
+BROKEN: list[tuple[str, dict[str, Any]]] = [
+    ("app_not_listening", shown(coded(8012, 502), "app")),
+    ("app_speaks_https", shown(coded(3004, 502), "app")),
+    ("app_refused", {**shown(nobody("refused"), "app"), "found.target": "http://app:8501"}),
+    ("app_hangs", shown(nobody("timeout", timings={"connect": 1, "tls": 2, "handshake": 10000}))),
+    ("app_error", passed_on(says(500, "proxy_error"))),
+    ("app_other", {**passed_on(says(404, "no_route")), "found.page": {"status": 404, "streamlit": False}}),
+    ("app_origin_preserve", {**passed_on(says(403, "refused_origin")), "agent.origin_mode": "preserve"}),
+    ("app_origin_rewrite", passed_on(says(403, "refused_origin"))),
+    ("app_no_websocket", passed_on(says(404, "no_route"))),
+    ("app_no_websocket", {**passed_on(says(400, "bad_key")), "agent.profile": "generic"}),
+    ("app_bad_websocket", passed_on(says(101, "no_pong"))),
+    ("agent_offline", shown(coded(3200))),
+    ("agent_no_backend", shown(coded(724, 503))),
+    ("agent_draining", shown(coded(742, 503))),
+    ("agent_draining", shown(coded(743, 503))),
+    ("agent_taken", shown(coded(334), "refused")),
+    ("agent_token", shown(coded(105), "refused")),
+    ("agent_sessions", shown(coded(108), "refused")),
+    ("agent_old", shown(coded(120), "refused")),
+    ("agent_domain", shown(coded(320), "refused")),
+    (
+        "target_no_address",
+        {**shown({}), "found.resolved": {"by": "server", "addresses": [], "error": "Name or service not known"}},
+    ),
+    (
+        "edge_scheme_http",
+        {
+            **passed_on(
+                says(307, "redirected", headers={"location": "https://ocapistaine.ngrok-free.app/_stcore/stream"})
+            ),
+            "found.target": "http://ocapistaine.ngrok-free.app",
+        },
+    ),
+    ("edge_scheme_https", shown(nobody("tls_failed"))),
+    ("edge_certificate_name", shown(nobody("tls_name"))),
+    ("edge_certificate", shown(nobody("tls_untrusted"))),
+    ("edge_certificate", shown(nobody("tls_expired"))),
+    ("edge_unreached", shown(nobody("timeout"))),
+    ("edge_unreached", shown(nobody("refused"))),
+    ("edge_rate", shown(coded(734, 403), "limit")),
+    ("edge_connections", shown(coded(702, 429), "limit")),
+    ("edge_connections", shown(coded(703, 429), "limit")),
+    *(("edge_quota", shown(coded(number, 402), "quota")) for number in range(725, 732)),
+    *(("edge_banned", shown(coded(number, 403), "refused")) for number in (3208, 338, 8014)),
+    *(("edge_upgrade", shown(coded(number, 403), "refused")) for number in (3213, 3206)),
+    ("edge_breaker", shown(coded(3202, 503))),
+    *(("edge_ip", shown(coded(number, 403), "refused")) for number in (3203, 3205)),
+    ("edge_interstitial", shown(coded(6024, 200), "refused")),
+    ("edge_refuses", shown(coded(9999, 403), "refused")),
+    (
+        "edge_secret",
+        {
+            **passed_on(says(403, "refused_origin")),
+            "agent.tunnel_secret": True,
+            "found.page": {"status": 403, "streamlit": False},
+        },
+    ),
+    ("edge_login", passed_on(says(302, "redirected", headers={"location": "https://idp.ngrok.com/oauth2"}))),
+    (
+        "edge_login",
+        {**passed_on(says(401, "unauthorized")), "found.page": {"status": 401, "streamlit": False}},
+    ),
+    (
+        "edge_somebody_else",
+        {
+            **passed_on(says(404, "no_route")),
+            "found.page": {"status": 404, "streamlit": False},
+            "found.verified": False,
+        },
+    ),
+    (
+        "server_unreachable",
+        {"unreachable": "Connection timed out", "stack": {}, "found": {}, "probes": {}, "control": {}},
+    ),
+    ("docker_missing", {"stack.docker": {"installed": False, "version": "", "error": ""}, "found": {}, "probes": {}}),
+    (
+        "docker_silent",
+        {"stack.docker": {"installed": True, "version": "", "error": "denied"}, "found": {}, "probes": {}},
+    ),
+    ("disk_full", {"found.disk_free": 0}),
+    ("disk_full", {"found.inodes_free": 0}),
+    ("clock_wrong", {"found.time": HEALTHY["found"]["time"] + 3600}),
+    ("clock_wrong", {**shown(nobody("tls_expired")), "found.time": HEALTHY["found"]["time"] + 3600}),
+    ("env_missing", {"found.env": {"target": ""}, **after_nginx(nobody("refused"))}),
+    (
+        "env_missing",  # declared, and never deployed
+        {
+            **stopped(""),
+            **after_traefik(page("stopped")),
+            "agent.ca_certificate": "ca.pem",
+            "found.ca_path": "",
+            "found.container": {},
+            "found.env": {"target": ""},
+            TUNNEL: nobody("tls_untrusted"),
+        },
+    ),
+    ("env_invalid", {"found.env": {"target": "https://a.ngrok-free.app/app"}, **after_nginx(nobody("refused"))}),
+    ("env_invalid", {"found.env": {"target": "wss://a.ngrok-free.app"}, **after_nginx(nobody("refused"))}),
+    ("env_not_in_force", {"found.container.target": "https://old.ngrok-free.app", **after_nginx(page())}),
+    ("container_dns", {"found.resolved.by": "server", **after_nginx(page())}),
+    ("container_egress", {"found.reach": "Network is unreachable", **after_nginx(page())}),
+    ("nginx_old", {"found.container.nginx": "1.26.3", **after_nginx(page())}),
+    ("nginx_old", {**stopped("restarting", '[emerg] invalid parameter "resolve" in nginx.conf:27'), **STOPPED}),
+    ("container_missing", {"found.container": {}, NGINX: {}, **STOPPED}),
+    ("container_dies", {**stopped("restarting", "OCAPISTAINE_TARGET_URL is empty"), **STOPPED}),
+    ("container_stopped", {**stopped("exited"), **STOPPED}),
+    ("container_unhealthy", {"found.container.health": "unhealthy", NGINX: nobody("timeout"), **STOPPED}),
+    ("container_starting", {"found.container.health": "starting", NGINX: nobody("refused"), **STOPPED}),
+    ("files_differ", {"found.differs": ["ocapistaine.conf.template"], **after_nginx(says(403, "refused_origin"))}),
+    ("maintenance", after_nginx(page("maintenance"))),
+    ("nginx_silent", after_nginx(nobody("refused"))),
+    ("nginx_untrusted", {**log("[error] upstream SSL certificate verify error: (20)"), **after_nginx(page())}),
+    (
+        "nginx_unresolved",
+        {**log("[error] ocapistaine.ngrok-free.app could not be resolved (110)"), **after_nginx(page())},
+    ),
+    ("nginx_unable", after_nginx(page())),
+    ("nginx_interstitial", after_nginx(says(503, "tunnel_refused", state="refused"))),
+    ("nginx_interstitial", after_nginx(says(200, "interstitial", ngrok_code="ERR_NGROK_6024"))),
+    ("nginx_origin_line", after_nginx(says(403, "refused_origin"))),
+    ("nginx_upgrade", after_nginx(says(400, "bad_key"))),
+    ("nginx_upgrade", after_nginx(says(200, "not_a_websocket"))),
+    ("nginx_other", after_nginx(says(101, "bad_accept"))),
+    ("nginx_unable", after_nginx(says(502, "proxy_error"))),
+    ("nginx_upload", {"probes.nginx.upload": {"refused": True, "status": 413}}),
+    ("traefik_missing", {"found.traefik": {}, **after_traefik(nobody("refused"))}),
+    (
+        "traefik_stopped",
+        {
+            "found.traefik.status": "exited",
+            "found.traefik.running": False,
+            "found.traefik.health": "",
+            **after_traefik(nobody("refused")),
+        },
+    ),
+    ("traefik_unhealthy", {"found.traefik.health": "unhealthy", **after_traefik(nobody("timeout"))}),
+    ("traefik_engine", {"found.traefik.version": "3.6.0", "stack.docker.version": "29.0.1", **NO_ROUTE}),
+    ("traefik_engine", {"found.traefik.version": "v2.11.30", "stack.docker.version": "29.0.1", **NO_ROUTE}),
+    *(("traefik_broken_version", {"found.traefik.version": version}) for version in ("2.11.17", "3.2.4", "v3.3.0")),
+    ("traefik_http2", {"probes.traefik.http2": H2}),
+    ("network_none", {"found.container.networks": ["other"], **GATEWAY}),
+    (
+        "network_wrong",
+        {"found.container.labels": {"traefik.docker.network": "proxy", "traefik.enable": "true"}, **GATEWAY},
+    ),
+    ("router_disabled", {"found.container.labels": {}, **NO_ROUTE}),
+    ("router_none", {"found.routers": [{**OWN, "rule": "Host(`ocapistain.vaettir.example.org`)"}], **NO_ROUTE}),
+    ("router_none", {"found.routers": [], **STOPPED}),
+    ("router_same", {"found.routers": [OWN, {**ROUTER, "name": OWN["name"], "rule": "Host(`a.example`)"}], **NO_ROUTE}),
+    ("router_twice", {"found.routers": [OWN, {**ROUTER, "rule": HOST}]}),
+    ("router_entry_point", {"found.routers": [{**OWN, "entrypoints": "web"}], **NO_ROUTE}),
+    ("router_entry_point", {"found.routers": [{**OWN, "entrypoints": "https"}], **NO_ROUTE}),
+    ("router_resolver", {"found.routers": [{**OWN, "certresolver": "letsencrypt"}], **tls("tls_pending")}),
+    ("router_port", {"found.routers": [{**OWN, "port": "8080"}], **GATEWAY}),
+    ("traefik_closed", after_traefik(nobody("refused"))),
+    ("traefik_no_route", NO_ROUTE),
+    ("traefik_no_route", STOPPED),
+    ("traefik_gateway", GATEWAY),
+    ("traefik_upload", {"probes.traefik.upload": {"refused": True, "status": 413}}),
+    ("traefik_other", after_traefik(says(401, "unauthorized"))),
+    ("tls_staging", tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")),
+    ("tls_pending", tls("tls_pending", "TRAEFIK DEFAULT CERT")),
+    ("tls_default", {"agent.tls": "files", **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
+    ("tls_expired", tls("tls_expired")),
+    ("tls_name", tls("tls_name")),
+    ("tls_untrusted", tls("tls_untrusted", "somebody")),
+    ("dns_none", {"control.addresses": [], PUBLIC: nobody("dns")}),
+    ("dns_elsewhere", {"control.addresses": ["198.51.100.1"], PUBLIC: nobody("refused")}),
+    ("dns_elsewhere", {"control.addresses": ["198.51.100.1"], PUBLIC: says(404, "no_route")}),
+    ("public_closed", {PUBLIC: nobody("timeout")}),
+    ("public_closed", {PUBLIC: nobody("refused")}),
+    ("public_proxy_broken", {PUBLIC: says(400, "bad_key", **CLOUDFLARE), "control.addresses": ["198.51.100.1"]}),
+    ("public_other_tls", {PUBLIC: says(404, "no_route", certificate={"issuer": "somebody"})}),
+    ("public_other", {PUBLIC: says(502, "proxy_error")}),
+]
+WARN: list[tuple[str, dict[str, Any]]] = [
+    ("app_open", {"probes.tunnel.foreign": {"status": 101, "refused": False}}),
+    ("disk_low", {"found.disk_free": 100 << 20}),
+    ("clock_apart", {"found.time": HEALTHY["found"]["time"] + 900, "control.time": CONTROL + 900}),
+    ("env_missing", {"found.env": {"target": ""}}),
+    (
+        "env_differs",
+        {"found.env.target": "https://b.ngrok-free.app", "found.container.target": "https://b.ngrok-free.app"},
+    ),
+    ("nginx_old", {"found.container.nginx": "1.26.3"}),
+    ("files_differ", {"found.differs": ["offline.js"]}),
+    ("files_edited", {"found.edited": ["proxy-configs/ocapistaine.conf.template"]}),
+    ("nginx_open", {"probes.nginx.foreign": {"status": 101, "refused": False}}),
+    ("traefik_engine", {"found.traefik.version": "3.6.0", "stack.docker.version": "29.0.1"}),
+    ("traefik_retry", {"found.traefik.version": "3.7.7", "found.routers": [{**OWN, "retry": True}]}),
+    (
+        "traefik_read_timeout",
+        {"found.traefik.flags": {**FLAGS, "entrypoints.websecure.transport.respondingtimeouts.readtimeout": "60s"}},
+    ),
+    (
+        "traefik_read_timeout",
+        {"found.traefik.flags": {key: value for key, value in FLAGS.items() if "readtimeout" not in key}},
+    ),
+    ("tls_soon", {"probes.traefik.certificate.not_after": "2026-11-24T00:00:00Z"}),
+    ("public_proxy", {"probes.public.headers.server": "cloudflare", "control.addresses": ["198.51.100.1"]}),
+    ("public_untrusted", {PUBLIC: nobody("tls_untrusted")}),
+]
+RULES = {rule.id: rule for rule in _diagnosis.RULES}
+HOPS = {question.id: question.hop for question in _diagnosis.QUESTIONS}
+
+
+@pytest.mark.parametrize(("rule", "changes"), [*BROKEN, *WARN])
+def test_the_fault_is_named(rule: str, changes: dict[str, Any]) -> None:
+    made = _diagnosis.diagnosis(facts(changes))
+    assert made["rule"] == rule, made["sentence"]
+    broken = (rule, changes) in BROKEN
+    assert made["broken"] == broken
+    assert made["hop"] == (HOPS[RULES[rule].question] if broken else "")
+    assert made["fix"]
+    assert not {"{", "}"} & set(made["sentence"]), made["sentence"]
+
+
+def test_every_rule_is_tried() -> None:
+    assert [rule.id for rule in _diagnosis.RULES if rule.id not in {name for name, _changes in [*BROKEN, *WARN]}] == []
+
+
+def test_every_rule_has_a_name_and_a_question_of_its_own() -> None:
+    assert len(RULES) == len(_diagnosis.RULES)
+    assert {rule.question for rule in _diagnosis.RULES} <= HOPS.keys()
+    order = [_diagnosis.HOPS.index(question.hop) for question in _diagnosis.QUESTIONS]
+    assert order == sorted(order)
+
+
+def test_every_ngrok_code_of_the_page_has_a_rule() -> None:
+    """The page's script knows a state for each code that it tells apart."""
+    script = Path(__file__).parents[2] / "roles/agent_proxy/files/offline.js"
+    states = script.read_text(encoding="utf-8").partition("const STATES")[2].partition("};")[0]
+    known = {number for _id, _hop, codes, _wrong, _fix in _diagnosis.CODES for number in codes}
+    assert {int(word) for word in states.replace(",", " ").replace("]", " ").split() if word.isdigit()} <= known
+
+
+HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
+    "as recorded": {},
+    "not asked from outside": {PUBLIC: {}, "control": {"time": CONTROL}},
+    "behind NAT": {"control.server_addresses": ["192.168.1.7"]},
+    "one of a fleet": {"control.addresses": ["198.51.100.1"]},
+    "an app without a WebSocket": {
+        "agent.probe_path": "",
+        "agent.profile": "fastapi",
+        **passed_on(says(403, "refused_origin", headers={"server": "nginx"})),
+    },
+    "an app without a page at /": {
+        "agent.probe_path": "",
+        "agent.profile": "gradio",
+        TUNNEL: says(404, "no_route"),
+        NGINX: says(404, "not_a_websocket"),
+        TRAEFIK: {**HEALTHY["probes"]["traefik"], **says(404, "not_a_websocket")},
+        PUBLIC: says(404, "not_a_websocket"),
+    },
+    "a plain WebSocket server, which looks at no Origin": {
+        "agent.profile": "generic",
+        "probes.tunnel.foreign": {"status": 101, "refused": False},
+    },
+    "a container that drains beside it": {"found.routers": [OWN, {**OWN, "container": "vaettir-ocapistaine-old-1"}]},
+    "extended CONNECT that works": {"probes.traefik.http2": {**H2, "reason": "ok", "works": True}},
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY_CHAINS)
+def test_no_false_alarm(name: str) -> None:
+    made = _diagnosis.diagnosis(facts(HEALTHY_CHAINS[name]))
+    assert [(one["rule"], one["why"]) for one in made["findings"] if one["rule"]] == []
+    assert made["sentence"].endswith("every hop that could be asked works.")
+
+
+def test_what_could_not_be_asked_is_no_fault() -> None:
+    made = _diagnosis.diagnosis({"agent": HEALTHY["agent"]})
+    assert {one["verdict"] for one in made["findings"]} == {"unknown"}
+
+
+def test_the_first_broken_hop_is_the_one_next_to_the_app() -> None:
+    made = _diagnosis.diagnosis(facts({**shown(coded(3200)), "found.traefik.version": "3.3.0", **tls("tls_expired")}))
+    assert made["hop"] == "ngrok agent"
+    assert {one["rule"] for one in made["findings"]} >= {"agent_offline", "traefik_broken_version", "tls_expired"}
+
+
+def test_the_sentence_names_hop_reason_and_fix() -> None:
+    assert _diagnosis.diagnosis(facts(shown(coded(3200))))["sentence"] == (
+        "ocapistaine on server1: broken at the ngrok agent: no ngrok agent is connected for "
+        "https://ocapistaine.ngrok-free.app (ERR_NGROK_3200). To mend it: on the laptop: "
+        "`ngrok http --url=https://ocapistaine.ngrok-free.app PORT` (with another URL there: set target_url of agent "
+        "ocapistaine to it)."
+    )
+
+
+def test_lines_are_a_table_and_the_sentence() -> None:
+    made = _diagnosis.diagnosis(HEALTHY)
+    lines = _diagnosis.lines(made)
+    assert lines[0].split() == ["HOP", "ASKED", "FOUND", "VERDICT"]
+    assert len(lines) == len(_diagnosis.QUESTIONS) + 4
+    assert lines[-2] == made["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("v3.7.15", (3, 7, 15)),
+        ("nginx/1.27.3", (1, 27, 3)),
+        ("26.1.5+dfsg1", (26, 1, 5)),
+        ("3.3", (3, 3, 0)),
+        ("latest", ()),
+    ],
+)
+def test_version(text: str, number: tuple[int, ...]) -> None:
+    assert _diagnosis.version(text) == number
+
+
+@pytest.mark.parametrize(("text", "found"), [("60", 60), ("1m30s", 90), ("500ms", 0.5), ("0", 0), ("soon", None)])
+def test_seconds(text: str, found: float | None) -> None:
+    assert _diagnosis.seconds(text) == found
+
+
+def test_hosts() -> None:
+    assert _diagnosis.hosts("Host(`a.example`) || Host(`B.example`, `c.example`) && PathPrefix(`/x`)") == [
+        "a.example",
+        "b.example",
+        "c.example",
+    ]
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=8), lambda inner: st.dictionaries(st.text(max_size=4), inner)
+    )
+)
+def test_a_probe_may_say_anything(answer: Any) -> None:
+    probe = {"reason": "ok", "status": 200, "error": "{}", "headers": {"date": str(answer), "location": str(answer)}}
+    for name in ("tunnel", "nginx", "traefik", "public"):
+        made = _diagnosis.diagnosis(facts({f"probes.{name}": probe}))
+        assert "\n" not in made["sentence"]

@@ -199,12 +199,14 @@ lock:
 
 import contextlib
 import os
+import shutil
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
 
+NOTHING: dict[str, Any] = {"changed": False, "locked": {}, "previous": "", "probe": {}, "healed": [], "kept": ""}
 SHOWN = ("id", "time", "by", "digest", "image", "verified")
 OWNERS_MOMENT = 1.5  # seconds after which an nginx that refuses its conf has ended
 
@@ -250,9 +252,11 @@ class AgentRelease:
         with self.locked():
             locked = _release.holder(self.store.lock(), owner, now, self.params["lock_timeout"])
             if locked and not self.params["break_lock"]:
-                return {"changed": False, "locked": locked, "previous": "", "probe": {}, "healed": [], "kept": ""}
+                return {**NOTHING, "locked": locked}
             if self.touch:
                 self.store.take(owner, now)
+        if not self.touch and shutil.which("docker") is None:  # this run would install it first
+            return NOTHING
         healed = self.agent.heal(self.store, self.touch)
         if self.touch:
             self.store.sweep()

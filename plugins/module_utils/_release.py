@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,8 @@ DISCORD_KEY = "DISCORD_INVITE_URL"
 FACTS = "release.json"
 VALUES = "values"
 BY_HAND = "by hand"
+RUN = ("user", "node", "pid", "started", "boot")  # what tells one run from another
+PATIENCE = 60  # seconds that a call waits for one of a run that was killed
 
 
 class ReleaseError(Exception):
@@ -107,18 +111,25 @@ def iso(now: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
 
 
+def same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(str(one.get(key) or "") == str(other.get(key) or "") for key in RUN)
+
+
 def holder(lock: dict[str, Any], owner: dict[str, Any], now: float, timeout: float) -> dict[str, Any]:
     """Who keeps this owner out, with the age of the lock in seconds; empty where nobody does."""
-    if not lock or all(str(lock.get(key)) == str(owner.get(key)) for key in ("user", "node", "pid")):
+    if not lock or same_run(lock, owner):
         return {}
     age = int(now - float(lock.get("since", 0)))
     return {**lock, "age": age} if age < timeout else {}
 
 
 def superfluous(releases: list[dict[str, Any]], current: str, keep: int) -> list[str]:
-    """Releases (newest first) that go: all but the newest ones, the current one and the last verified one."""
-    verified = next((release["id"] for release in releases if release.get("verified")), "")
-    return [release["id"] for release in releases[keep:] if release["id"] not in (current, verified)]
+    """Releases (newest first) that go: all but the newest ones, and those that one may want to go back to."""
+    former = next((release.get("former") for release in releases if release["id"] == current), "")
+    verified = next((release["id"] for release in releases if release.get("verified") and release["id"] != current), "")
+    by_hand = [release["id"] for release in releases if release.get("by") == BY_HAND]
+    kept = {current, former, verified, *by_hand[-1:]}  # the oldest one by hand is what we found
+    return [release["id"] for release in releases[keep:] if release["id"] not in kept]
 
 
 def strays(tags: Iterable[str], releases: Collection[str]) -> list[str]:
@@ -181,6 +192,10 @@ class Store:
         return True
 
     def settle(self) -> None:
+        """The current one stays; it knows which one was in force before."""
+        before, current = self.before(), self.current().release
+        if before and before.release not in ("", current) and current in self.ids():
+            self.note(current, former=before.release)
         self._remove("before")
 
     def _remove(self, name: str) -> None:
@@ -198,6 +213,34 @@ class Store:
 
     def take(self, owner: dict[str, Any], now: float) -> None:
         self._write("lock", json.dumps({**owner, "since": int(now)}))
+
+    def renew(self, owner: dict[str, Any], now: float) -> None:
+        """A run that works on keeps its lock; one that lost it must not work on."""
+        other = holder(self.lock(), owner, now, float("inf"))
+        if other:
+            who = f"{other.get('user')}@{other.get('node')}, process {other.get('pid')}"
+            raise ReleaseError(f"another run ({who}) took the agent over")
+        with contextlib.suppress(OSError):  # a full disk, or no folder any more: then it gets older
+            self.take(owner, now)
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """One call at a time acts: a killed Ansible leaves its last one running. The kernel lets go of a dead one's."""
+        if not os.path.isdir(self.folder):
+            yield
+            return
+        with open(self.path(".busy"), "w", encoding="ascii") as stream:
+            end = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        still = f"a step of another run still acts on {self.name} after {PATIENCE} s"
+                        raise ReleaseError(f"{still}: run this again later.") from None
+                    time.sleep(0.1)
+            yield
 
     def release_lock(self, owner: dict[str, Any]) -> None:
         if not holder(self.lock(), owner, time.time(), float("inf")):
@@ -245,6 +288,15 @@ class Store:
         manifest = _files.Manifest(self.root)
         contents = {path: _files.read_bytes(os.path.join(self.root, path)) for path in files}
         return any(content is not None and not manifest.wrote(path, content) for path, content in contents.items())
+
+    def foreign(self, files: dict[str, str]) -> bool:
+        """Whether there is something of the agent, and nothing of it is ours."""
+        own = (f"{self.name}.conf.template", f"{self.name}.ca.pem", "compose.yml", "tunnel")
+        manifest = _files.Manifest(self.root)
+        there = [path for path, name in files.items() if name in own and os.path.exists(os.path.join(self.root, path))]
+        if any(manifest.owns(path) for path in there):
+            return False
+        return bool(there) or self.env_keys[0] in _dotenv.read(self.environment())
 
     def same(self, files: dict[str, str], image: str) -> str:
         """The release that holds what is live, or nothing."""

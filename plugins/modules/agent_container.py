@@ -130,7 +130,8 @@ class AgentContainer:
         self.drain = ["now"] if params["drain"] == "now" else []
 
     def run(self) -> dict[str, Any]:
-        result: dict[str, Any] = getattr(self, self.params["action"])()
+        with self.store.busy():
+            result: dict[str, Any] = getattr(self, self.params["action"])()
         return result
 
     def running(self) -> dict[str, Any]:

@@ -41,20 +41,23 @@ options:
   state:
     description:
       - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
-        into force by hand.
+        into force by hand. It waits for a step of a killed run that still acts on the server, for 60 s at most.
       - V(prepared) makes a release of the live files, unless there is one that holds the same, and starts it in a
         container of its own that gets no visitors.
       - V(tried) removes that container.
       - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
         of O(image). It puts nothing into force.
       - V(ended) notes that O(release) was verified and removes those beyond O(keep), or removes O(release) if it was
-        not O(verified). Then it gives the lock back.
+        not O(verified), this run made it, and it is not the current one. Then it gives the lock back.
+      - V(ended) without O(release) leaves the current one, and notes it if it is O(verified) for the first time.
       - V(known) tells which releases there are.
     type: str
     choices: [begun, prepared, tried, restored, ended, known]
     default: known
   owner:
-    description: Who releases. Required for V(begun), V(prepared) and V(ended).
+    description:
+      - Who releases. Required for V(begun), V(prepared) and V(ended).
+      - Where it is given, the lock's age begins anew, and it is an error if the lock is another run's by now.
     type: dict
     suboptions:
       user:
@@ -69,6 +72,14 @@ options:
         description: Process there.
         type: int
         required: true
+      started:
+        description: When that process was started, as the control node counts.
+        type: str
+        default: ''
+      boot:
+        description: What the process's number belongs to.
+        type: str
+        default: ''
   break_lock:
     description: Whether to take another run's lock away from it.
     type: bool
@@ -109,7 +120,10 @@ options:
     type: bool
     default: false
   keep:
-    description: How many releases to keep. The current one and the last verified one stay in any case.
+    description:
+      - How many releases to keep.
+      - The current one, the one before it, the last one that was verified besides, and the oldest one by hand stay in
+        any case.
     type: int
     default: 3
 """
@@ -142,6 +156,10 @@ previous:
   description: ID of the release to go back to. Empty if there is none.
   type: str
   returned: V(begun)
+previous_image:
+  description: ID of that release's image. Empty if there is none, so that nothing of it can run.
+  type: str
+  returned: V(begun)
 probe:
   description: What the previous release was prepared with as O(probe).
   type: dict
@@ -158,6 +176,10 @@ kept:
 release:
   description: ID of the new release. Empty in check mode.
   type: str
+  returned: V(prepared)
+made:
+  description: Whether this call made it. A former one that holds the same is taken instead.
+  type: bool
   returned: V(prepared)
 address:
   description: IP address of the container that tries it.
@@ -206,7 +228,15 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
 
-NOTHING: dict[str, Any] = {"changed": False, "locked": {}, "previous": "", "probe": {}, "healed": [], "kept": ""}
+NOTHING: dict[str, Any] = {
+    "changed": False,
+    "locked": {},
+    "previous": "",
+    "previous_image": "",
+    "probe": {},
+    "healed": [],
+    "kept": "",
+}
 SHOWN = ("id", "time", "by", "digest", "image", "verified")
 OWNERS_MOMENT = 1.5  # seconds after which an nginx that refuses its conf has ended
 
@@ -230,7 +260,16 @@ class AgentRelease:
         return str(self.params["image"] or self.image_tag("proxy"))
 
     def run(self) -> dict[str, Any]:
-        result: dict[str, Any] = getattr(self, self.params["state"])()
+        state = self.params["state"]
+        if state in ("begun", "known") or not self.touch:
+            return self.do(state)
+        with self.store.busy():
+            if self.params["owner"]:
+                self.store.renew(self.params["owner"], time.time())
+            return self.do(state)
+
+    def do(self, state: str) -> dict[str, Any]:
+        result: dict[str, Any] = getattr(self, state)()
         return result
 
     def known(self) -> dict[str, Any]:
@@ -246,26 +285,43 @@ class AgentRelease:
     # --- begun
 
     def begun(self) -> dict[str, Any]:
-        owner, now = self.params["owner"], time.time()
-        if self.touch:
-            self.store.make()
-        with self.locked():
-            locked = _release.holder(self.store.lock(), owner, now, self.params["lock_timeout"])
-            if locked and not self.params["break_lock"]:
-                return {**NOTHING, "locked": locked}
-            if self.touch:
-                self.store.take(owner, now)
-        if not self.touch and shutil.which("docker") is None:  # this run would install it first
-            return NOTHING
+        locked = self.held()
+        if locked:  # nor wait for what it does
+            return {**NOTHING, "locked": locked}
+        if not self.touch:
+            # Without docker, this run would install it first.
+            return NOTHING if shutil.which("docker") is None else self.cleared()
+        self.store.make()
+        with self.store.busy():
+            with self.locked():
+                locked = self.held()
+                if locked:
+                    return {**NOTHING, "locked": locked}
+                self.store.take(self.params["owner"], time.time())
+            try:
+                return self.cleared()
+            except BaseException:
+                self.store.release_lock(self.params["owner"])
+                raise
+
+    def held(self) -> dict[str, Any]:
+        """Whose lock keeps us out."""
+        params = self.params
+        locked = _release.holder(self.store.lock(), params["owner"], time.time(), params["lock_timeout"])
+        return {} if params["break_lock"] else locked
+
+    def cleared(self) -> dict[str, Any]:
         healed = self.agent.heal(self.store, self.touch)
         if self.touch:
             self.store.sweep()
         previous, kept = self.previous()
+        facts = self.store.facts(previous) if previous in self.store.ids() else {}
         return {
             "changed": bool(healed or kept),
             "locked": {},
             "previous": previous,
-            "probe": self.store.facts(previous).get("probe", {}) if previous in self.store.ids() else {},
+            "previous_image": facts.get("image", ""),
+            "probe": facts.get("probe", {}),
             "healed": healed,
             "kept": kept,
         }
@@ -277,7 +333,8 @@ class AgentRelease:
             return before.release, ""
         container, image = self.agent.current(), _docker.inspect("image", self.image_name())
         runs = container["Image"] if container else image["Id"] if image else ""
-        if not container and not (image and self.store.touched(self.params["files"])):
+        found = not current.release and self.store.foreign(self.params["files"])
+        if not container and not found and not (image and self.store.touched(self.params["files"])):
             return current.release, ""
         if self.in_force(current, container, runs):
             return current.release, ""
@@ -299,7 +356,7 @@ class AgentRelease:
     def keep(self, current: _release.Current, runs: str) -> tuple[str, str]:
         files = self.params["files"]
         live = self.store.live(files)
-        if set(live) == {_release.VALUES}:
+        if set(live) == {_release.VALUES} and not self.store.foreign(files):
             return current.release, ""
         releases = self.store.all()
         images = current.images if any(r["id"] == current.release and r["image"] == runs for r in releases) else []
@@ -316,14 +373,15 @@ class AgentRelease:
 
     def prepared(self) -> dict[str, Any]:
         if not self.touch:
-            return {"changed": True, "release": "", "address": "", "image_digest": ""}
+            return {"changed": True, "release": "", "made": False, "address": "", "image_digest": ""}
         image = _docker.inspect("image", self.image_name())
         if not image:
             raise _release.ReleaseError(f"there is no image {self.image_name()}: build it.")
-        by = f"{self.params['owner']['user']}@{self.params['owner']['node']}"
+        owner = self.params["owner"]
         same = self.store.same(self.params["files"], image["Id"])
         with self.locked():
-            more = {"by": by, "image": image["Id"], "probe": self.params["probe"]}
+            by = f"{owner['user']}@{owner['node']}"
+            more = {"by": by, "run": owner, "image": image["Id"], "probe": self.params["probe"]}
             release = same or self.store.create(self.params["files"], more, time.time())
         try:
             _docker.checked("tag", image["Id"], self.image_tag(release))
@@ -335,7 +393,8 @@ class AgentRelease:
             if not same:
                 self.discard(release)
             raise
-        return {"changed": True, "release": release, "address": _docker.address(trial), "image_digest": digest}
+        address = _docker.address(trial)
+        return {"changed": True, "release": release, "made": not same, "address": address, "image_digest": digest}
 
     def tried_out(self, release: str) -> dict[str, Any]:
         """The container that runs a release and nothing else; Traefik and compose do not see it."""
@@ -410,18 +469,25 @@ class AgentRelease:
 
     def closed(self, release: str) -> list[str]:
         """Notes how it went, and removes what is no longer wanted."""
-        removed = []
+        removed, current, there = [], self.store.current().release, self.store.ids()
+        if self.params["verified"] or not release:  # without a release, nothing of ours is pending
+            self.store.settle()
         if self.params["verified"]:
+            if not release and current in there and not self.store.facts(current)["verified"]:
+                release = current
             if release:
                 self.store.note(release, verified=_release.iso(time.time()))
-            self.store.settle()
-            removed = _release.superfluous(self.store.all(), self.store.current().release, self.params["keep"])
-        elif release in self.store.ids() and not self.store.facts(release)["verified"]:
+            removed = _release.superfluous(self.store.all(), current, self.params["keep"])
+        elif release in there and release != current and self.ours(self.store.facts(release)):
             removed = [release]
         for identifier in removed:
             self.discard(identifier)
         self.untag()
         return removed
+
+    def ours(self, facts: dict[str, Any]) -> bool:
+        """Whether this run made a release, and nobody verified it."""
+        return not facts["verified"] and _release.same_run(facts.get("run", {}), self.params["owner"])
 
     def discard(self, release: str) -> None:
         self.store.remove(release)
@@ -436,7 +502,13 @@ class AgentRelease:
 
 
 def main() -> None:
-    owner = {key: {"type": kind, "required": True} for key, kind in (("user", "str"), ("node", "str"), ("pid", "int"))}
+    owner: dict[str, Any] = {
+        "user": {"type": "str", "required": True},
+        "node": {"type": "str", "required": True},
+        "pid": {"type": "int", "required": True},
+        "started": {"type": "str", "default": ""},
+        "boot": {"type": "str", "default": ""},
+    }
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},

@@ -222,6 +222,11 @@ def test_what_goes() -> None:
     assert _release.superfluous(releases, ids[4], 3) == [ids[5]]
     assert _release.superfluous(releases, ids[0], 0) == [ids[1], ids[2], ids[4], ids[5]]
     assert _release.superfluous(releases, "", 9) == []
+    releases[0]["former"] = ids[5]
+    releases[1]["by"] = releases[4]["by"] = _release.BY_HAND
+    assert _release.superfluous(releases, ids[0], 0) == [ids[1], ids[2]], "the one before, the oldest by hand"
+    releases[0]["verified"] = "now"
+    assert _release.superfluous(releases, ids[0], 1) == [ids[1], ids[2]], "one verified to go back to"
     assert _release.strays(["proxy", *ids], ids[1:]) == ids[:1]
 
 

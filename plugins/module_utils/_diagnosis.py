@@ -25,6 +25,10 @@ DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn whe
 
 _UPGRADED = ("ok", "foreign_origin", "bad_http2", "bad_connect", "upload_refused")
 _UNREACHED = ("dns", "refused", "unreachable", "tls_untrusted", "tls_pending", "tls_name", "tls_expired", "tls_failed")
+_NO_WEBSOCKET = (
+    *("not_a_websocket", "no_route", "bad_key", "no_upgrade"),
+    *("redirected", "too_many_requests", "refused_origin"),
+)
 _MB = 1 << 20
 DISK_FULL, DISK_LOW = 20 * _MB, 200 * _MB
 SKEW = 300  # seconds
@@ -227,7 +231,8 @@ class Chain:
 
     @property
     def public_good(self) -> bool:
-        return self.good(self.public) or self.same(self.public, self.behind_tls)
+        waits = self.public.get("reason") == "timeout" and not self.tunnel_good and self.public.get("address")
+        return self.good(self.public) or self.same(self.public, self.behind_tls) or bool(waits)
 
     def works(self, hop: str) -> bool:
         if hop in (APP, AGENT, EDGE):
@@ -595,12 +600,17 @@ def _secret_refused(chain: Chain) -> bool:
     return _refused(chain) and bool(chain.agent.get("tunnel_secret")) and not _plain_ok(chain)
 
 
+def _stream(chain: Chain) -> bool:
+    """Streamlit's own path: elsewhere a 403 is also what servers say of a WebSocket that they do not have."""
+    return chain.agent.get("profile") == "streamlit" and str(chain.agent.get("probe_path")).endswith("/_stcore/stream")
+
+
 def _no_streamlit(chain: Chain) -> bool:
     """Streamlit says `ok` at /_stcore/health."""
     if chain.agent.get("profile") != "streamlit" or not _apps_answer(chain) or not chain.tunnel.get("status"):
         return False
     page = chain.found.get("page") or {}
-    other = _reason(chain, "not_a_websocket", "no_route", "bad_key", "no_upgrade", "refused_origin", "redirected")
+    other = _reason(chain, *_NO_WEBSOCKET)
     explained = _secret_refused(chain) or _edge_login(chain) or _scheme(chain)
     return other and bool(page) and not page.get("streamlit") and not explained
 
@@ -609,6 +619,14 @@ def _scheme(chain: Chain) -> Match:
     location = str((chain.tunnel.get("headers") or {}).get("location", ""))
     sent = _reason(chain, "redirected") and location.startswith(f"https://{chain.words()['target_host']}")
     return not chain.is_https and (sent or (_reason(chain, "bad_key") and chain.target.endswith(":443")))
+
+
+def _no_tls(chain: Chain) -> bool:
+    """OpenSSL's words for what is no TLS at all."""
+    told = str(chain.tunnel.get("error", ""))
+    return _reason(chain, "tls_failed") and bool(
+        re.search(r"(?i)version.number|record.layer|packet.length|http.request", told)
+    )
 
 
 def _edge_login(chain: Chain) -> Match:
@@ -628,6 +646,16 @@ def _clock_wrong(chain: Chain) -> Match:
 def _clock_apart(chain: Chain) -> Match:
     edge = _skew(chain)
     return edge is not None and abs(edge) > SKEW and {"error": f"{abs(edge):.0f} s"}
+
+
+def _no_resolver(chain: Chain) -> bool:
+    resolved = chain.found.get("resolved") or {}
+    return not resolved.get("addresses") and "emporary failure" in str(resolved.get("error", ""))
+
+
+def _only_server_resolves(chain: Chain) -> bool:
+    resolved = chain.found.get("resolved") or {}
+    return resolved.get("by") == "server" and bool(resolved.get("addresses")) and bool(chain.container.get("running"))
 
 
 def _env_invalid(chain: Chain) -> Match:
@@ -934,12 +962,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "the app refuses the tunnel's own origin",
         "set origin_mode of agent {agent} to preserve, and server.corsAllowedOrigins of the app to {public_origin}",
-        lambda chain: (
-            _refused(chain)
-            and chain.agent.get("probe_path")
-            and not _no_streamlit(chain)
-            and not _secret_refused(chain)
-        ),
+        lambda chain: _refused(chain) and _stream(chain) and not _no_streamlit(chain) and not _secret_refused(chain),
     ),
     Rule(
         "app_no_websocket",
@@ -949,12 +972,8 @@ RULES: tuple[Rule, ...] = (
         "set probe_path of agent {agent} to its WebSocket's path, or to '' if it has none, or set its profile",
         lambda chain: (
             _apps_answer(chain)
-            and not _no_streamlit(chain)
-            and not _scheme(chain)
-            and not _edge_login(chain)
-            and _reason(
-                chain, "not_a_websocket", "no_route", "bad_key", "no_upgrade", "redirected", "too_many_requests"
-            )
+            and not (_no_streamlit(chain) or _scheme(chain) or _edge_login(chain) or _secret_refused(chain))
+            and _reason(chain, *_NO_WEBSOCKET)
             and {"error": chain.tunnel.get("error", "")}
         ),
     ),
@@ -997,6 +1016,7 @@ RULES: tuple[Rule, ...] = (
         lambda chain: (
             bool(chain.found.get("resolved"))
             and not chain.found["resolved"].get("addresses")
+            and not _no_resolver(chain)
             and {"error": chain.found["resolved"].get("error", "")}
         ),
     ),
@@ -1014,7 +1034,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "{target_url} begins with https://, and what is there speaks no TLS ({error})",
         "set target_url of agent {agent} to http://…, and `{deploy}`",
-        lambda chain: _reason(chain, "tls_failed") and {"error": chain.tunnel.get("error", "")},
+        lambda chain: _no_tls(chain) and {"error": chain.tunnel.get("error", "")},
     ),
     Rule(
         "edge_certificate_name",
@@ -1031,10 +1051,20 @@ RULES: tuple[Rule, ...] = (
         "the certificate of {target_url} is not trusted ({error})",
         "set ca_certificate of agent {agent} to its authority's PEM file, and `{deploy}`",
         lambda chain: (
-            _reason(chain, "tls_untrusted", "tls_pending", "tls_expired")
+            _reason(chain, "tls_untrusted", "tls_pending")
             and not _clock_wrong(chain)
             and not chain.no_authority
             and {"error": chain.tunnel.get("error", "")}
+        ),
+    ),
+    Rule(
+        "edge_expired",
+        "edge_connection",
+        BROKEN,
+        "the certificate of {target_url} is not valid now ({error})",
+        "renew the certificate of {target_host}; at ngrok: dashboard.ngrok.com/domains",
+        lambda chain: (
+            _reason(chain, "tls_expired") and not _clock_wrong(chain) and {"error": chain.tunnel.get("error", "")}
         ),
     ),
     Rule(
@@ -1044,7 +1074,8 @@ RULES: tuple[Rule, ...] = (
         "no connection from {server} to {target_url} ({error})",
         "on {server}: `sudo ufw allow out 443/tcp`, or set target_url of agent {agent} to the URL that ngrok prints",
         lambda chain: (
-            _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns")
+            _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
+            and not _no_tls(chain)
             and (chain.is_https or not _reason(chain, "refused"))
             and not chain.tunnel.get("status")
             and not (chain.answered and _reason(chain, "timeout"))
@@ -1189,14 +1220,20 @@ RULES: tuple[Rule, ...] = (
         _env_differs,
     ),
     Rule(
+        "server_dns",
+        "egress",
+        BROKEN,
+        "no DNS server answers {server}, so that {target_host} cannot be resolved",
+        "on {server}: `sudo systemctl restart systemd-resolved`, or write `nameserver 1.1.1.1` into /etc/resolv.conf",
+        _no_resolver,
+    ),
+    Rule(
         "container_dns",
         "egress",
         DEPENDS,
         "the server resolves {target_host}, its container does not",
         "on {server}: `sudo systemctl restart docker`, or set resolver of agent {agent}, and `{deploy}`",
-        lambda chain: (
-            (chain.found.get("resolved") or {}).get("by") == "server" and bool(chain.container.get("running"))
-        ),
+        lambda chain: _only_server_resolves(chain),
     ),
     Rule(
         "container_egress",
@@ -1642,7 +1679,9 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "port {port} of {domain} is closed to the control node ({error}), and Traefik listens",
         "on {server}: `sudo ufw allow {port}/tcp`, and open it in the provider's firewall",
-        lambda chain: not chain.tls_reason and _public("refused", "timeout", "unreachable")(chain),
+        lambda chain: (
+            not chain.tls_reason and not chain.public_good and _public("refused", "timeout", "unreachable")(chain)
+        ),
     ),
     Rule(
         "public_proxy_broken",

@@ -423,7 +423,7 @@ class Diagnosis:
                 continue
             used = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", "").rstrip("/").lower()
             found["verified"] = found["verified"] or (bool(facts.get("verified")) and used == target.lower())
-        if release not in self.store.ids():
+        if release not in self.store.ids() or self.store.lock():  # a run that releases just now
             return found
         kept = {name: _files.digest(content) for name, content in self.store.read(release).items()}
         told = {name: digest for name, digest in self.in_force.files.items() if ":" not in name}

@@ -118,7 +118,7 @@ present:
   choices: [container, images, volume]
   returned: always
 containers:
-  description: Names of its containers, those that drain included.
+  description: Names of its containers, those that drain or are tried, or that a killed run left, included.
   type: list
   elements: str
   returned: always
@@ -169,6 +169,20 @@ def built_on(image: dict[str, Any], base: dict[str, Any]) -> bool:
     return bool(layers[: len(below)] == below)
 
 
+def containers(project: str, name: str) -> list[str]:
+    """All of it, also those that drain or are tried, and what a killed run left, which are not compose's or another
+    project's. A service of the owner's may have the same name, but not our labels."""
+    labels = (_docker.AGENT_LABEL, _agent.TRIAL_LABEL, f"{_docker.COMPOSE}project")
+    words = "\t".join(["{{.Names}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
+    found = []
+    for line in _docker.docker("ps", "--all", "--format", words)[1].splitlines():
+        container, agent, trial, whose = line.split("\t")
+        named = container.startswith((f"{project}-{name}-", f"{project}-next-{name}-"))
+        if name in (agent, trial) and (whose == project or named):
+            found.append(container)
+    return sorted(found)
+
+
 class AgentInfo:
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
@@ -207,13 +221,7 @@ class AgentInfo:
         return [kind for kind, there in found.items() if there]
 
     def containers(self) -> list[str]:
-        """All of it: one that drains and one that is tried as well. A service of the owner's may have the same name."""
-        output = _docker.docker(
-            *("ps", "--all", "--format", "{{.Names}}"),
-            *("--filter", f"label={_docker.COMPOSE}project={self.params['project']}"),
-            *("--filter", f"label={_docker.AGENT_LABEL}={self.name}"),
-        )[1]
-        return sorted(output.split())
+        return containers(self.params["project"], self.name)
 
     def build_reasons(self) -> list[str]:
         if not self.image:

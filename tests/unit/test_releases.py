@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -234,13 +236,31 @@ def test_this_run() -> None:
     found = run.this_run("")
     assert found["pid"] == os.getpid()
     assert found["node"] == platform.node()
+    assert found == run.this_run("")
+    assert found["started"].isdigit()
+    assert re.fullmatch(r"[0-9a-f-]{36} pid:\[\d+\]", found["boot"])
 
 
-def test_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {"user": "claire", "node": platform.node()}
+def test_run_is_over() -> None:
+    here = run.this_run("")
     assert run.run_is_over({**here, "pid": 2**22 + 1})  # beyond Linux' highest
     assert run.run_is_over({**here, "pid": 1}), "another program has its number"
-    assert not run.run_is_over({"user": "claire", "node": "elsewhere", "pid": 2**22 + 1})
+    assert not run.run_is_over({**here, "node": "elsewhere", "pid": 2**22 + 1})
+    assert not run.run_is_over({**here, "boot": "another container's", "pid": 2**22 + 1})
     assert not run.run_is_over({})
-    monkeypatch.setattr(Path, "read_bytes", lambda _path: b"python\0/usr/bin/ansible-playbook\0")
-    assert not run.run_is_over({**here, "pid": os.getpid()})
+    other = subprocess.Popen(["sh", "-c", "read -r _", "ansible-playbook"], stdin=subprocess.PIPE)
+    try:
+        lock = {**here, "pid": other.pid, "started": run._started(other.pid)}
+        assert not run.run_is_over(lock)
+        assert run.run_is_over({**lock, "started": here["started"]}), "another playbook has its number"
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_text", lambda _path: "")
+    here = run.this_run("")
+    assert (here["started"], here["boot"]) == ("", "")
+    assert not run.run_is_over(here)
+    assert run.run_is_over({**here, "pid": 2**22 + 1})

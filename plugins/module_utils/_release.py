@@ -31,6 +31,24 @@ class ReleaseError(Exception):
 
 
 @dataclass
+class Change:
+    """A live file that is brought back."""
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+    secret: bool = False
+
+    def diff(self) -> dict[str, str]:
+        hidden = "(hidden: a secret)\n"
+        before, after = (
+            "" if text is None else hidden if self.secret else text.decode(errors="replace")
+            for text in (self.before, self.after)
+        )
+        return {"before_header": self.path, "after_header": self.path, "before": before, "after": after}
+
+
+@dataclass
 class State:
     """What a container says of itself (`agent-proxy state`)."""
 
@@ -352,32 +370,51 @@ class Store:
             if name.startswith(".") and name.endswith(".tmp"):
                 shutil.rmtree(self.path(name), ignore_errors=True)
 
-    def restore(self, identifier: str, files: dict[str, str], touch: bool = True) -> list[str]:
+    def restore(self, identifier: str, files: dict[str, str], touch: bool = True) -> list[Change]:
         """A release's files and keys of .env are the live ones again, byte for byte; what changed."""
-        facts, contents, paths = self.facts(identifier), self.read(identifier), []
+        facts, contents = self.facts(identifier), self.read(identifier)
+        changes: list[Change] = []
         manifest = _files.Manifest(self.root)
         for relative, name in files.items():
             path = os.path.join(self.root, relative)
             before = _files.read_bytes(path)
+            had = 0o777 if before is None else os.stat(path).st_mode & 0o777
             if name in contents:
                 mode = os.stat(self.path(identifier, name)).st_mode & 0o777
-                same = before == contents[name] and os.stat(path).st_mode & 0o777 == mode
-                paths += [] if same else [relative]
+                secret = not (mode & had & 0o077) or name == "tunnel"
+                if before != contents[name] or had != mode:
+                    changes.append(Change(relative, before, contents[name], secret))
                 if touch:
                     self._put_back(manifest, relative, contents[name], mode, relative in facts["ours"])
             elif before is not None and manifest.owns(relative):
-                paths.append(relative)
+                changes.append(Change(relative, before, None, not had & 0o077 or name == "tunnel"))
                 if touch:
                     os.unlink(path)
                     manifest.forget(relative)
         text = self.environment()
         restored = _dotenv.restore(text, facts["env"])
         if restored != text:
-            paths.append(".env")
+            changes.append(self._env_change(text, restored))
             if touch:
                 content = restored.encode("utf-8", "surrogateescape")
                 _files.write_atomic(os.path.join(self.root, ".env"), content, 0o600)
-        return paths
+        return changes
+
+    def _env_change(self, before: str, after: str) -> Change:
+        """Only the keys: their neighbours are none of ours, and values may be secrets."""
+        old, new = _dotenv.raw(before, self.env_keys), _dotenv.raw(after, self.env_keys)
+        keys = [key for key in self.env_keys if old[key] != new[key]]
+        return Change(
+            ".env",
+            "".join(f"{key}=(value)\n" for key in keys if old[key] is not None).encode(),
+            "".join(f"{key}=(former value)\n" for key in keys if new[key] is not None).encode(),
+        )
+
+    def released_values(self, identifier: str) -> dict[str, str]:
+        """A release's values by their keys in .env."""
+        text = self.read(identifier)[VALUES].decode("utf-8", "replace")
+        target, discord = text.partition(f"\n{DISCORD_KEY}=")[::2]
+        return dict(zip(self.env_keys, (target[len("TARGET_URL=") :], discord[:-1])))
 
     def _put_back(self, manifest: _files.Manifest, relative: str, content: bytes, mode: int, ours: bool) -> None:
         path = os.path.join(self.root, relative)

@@ -22,7 +22,8 @@ attributes:
     support: full
     description: Touches nothing. No lock is taken, no release made, nothing tried.
   diff_mode:
-    support: none
+    support: partial
+    description: For what V(restored) brings back.
   platform:
     platforms: posix
 options:
@@ -161,9 +162,9 @@ previous_image:
   type: str
   returned: V(begun)
 probe:
-  description: What the previous release was prepared with as O(probe).
+  description: What the previous release (V(begun)) or O(release) (V(restored)) was prepared with as O(probe).
   type: dict
-  returned: V(begun)
+  returned: V(begun) and V(restored)
 healed:
   description: What was (or, in check mode, would be) cleared up after an interrupted run.
   type: list
@@ -197,6 +198,10 @@ paths:
 digests:
   description: >-
     SHA-256 in hexadecimal digits of what each path of O(files) holds then. Those that O(release) lacks are left out.
+  type: dict
+  returned: V(restored)
+values:
+  description: The keys of C(.env) that O(release) knows, with its values. Empty where it has none.
   type: dict
   returned: V(restored)
 removed:
@@ -448,7 +453,7 @@ class AgentRelease:
         if released and not image:
             raise _release.ReleaseError(f"the image {tag} of release {release} is gone: choose another release.")
         with self.locked():
-            paths = self.store.restore(release, self.params["files"], self.touch)
+            changes = self.store.restore(release, self.params["files"], self.touch)
         tagged = image is not None and (now is None or now["Id"] != image["Id"])
         if tagged and self.touch:
             _docker.checked("tag", tag, self.image_name())
@@ -456,7 +461,14 @@ class AgentRelease:
         digests = {
             path: _files.digest(contents[name]) for path, name in self.params["files"].items() if name in contents
         }
-        return {"changed": bool(paths) or tagged, "paths": paths, "digests": digests}
+        return {
+            "changed": bool(changes) or tagged,
+            "paths": [change.path for change in changes],
+            "digests": digests,
+            "probe": self.store.facts(release).get("probe", {}),
+            "values": self.store.released_values(release),
+            "diff": [change.diff() for change in changes],
+        }
 
     def ended(self) -> dict[str, Any]:
         if not self.touch:

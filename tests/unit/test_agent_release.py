@@ -221,3 +221,23 @@ def test_what_was_there_before_us_is_kept(run: Run, conf: str, env: str, kept: b
         run("restored", release=begun["kept"])
         assert (run.root / ".env").read_text() == env
         assert (run.root / CONF).exists() == bool(conf)
+
+
+def test_what_a_rollback_brings_back(run: Run) -> None:
+    run.write(".env", "OCAPISTAINE_TARGET_URL=https://a.example\n", ours=False)
+    run("begun")
+    release = run("prepared", probe={"url": "https://ocapistaine.example"})["release"]
+    run.write(CONF, "two\n")
+    given = {"root": str(run.root), "name": AGENT, "files": FILES, "state": "restored", "release": release}
+    planned = run_module(agent_release, run.capsys, check=True, **given)
+    assert (run.root / CONF).read_text() == "two\n"
+    done = run_module(agent_release, run.capsys, **given)
+    assert (run.root / CONF).read_text() == "one\n"
+    assert planned == done
+    assert done["changed"]
+    assert done["paths"] == [CONF]
+    assert [(change["before"], change["after"]) for change in done["diff"]] == [("two\n", "one\n")]
+    assert done["probe"] == {"url": "https://ocapistaine.example"}
+    assert done["values"] == {"OCAPISTAINE_TARGET_URL": "https://a.example", "DISCORD_INVITE_URL": ""}
+    again = run_module(agent_release, run.capsys, **given)
+    assert (again["changed"], again["diff"]) == (False, [])

@@ -119,6 +119,14 @@ def test_put_back_byte_for_byte(server: Server) -> None:
     planned = server.store.restore(identifier, FILES, touch=False)
     assert server.all() != before
     assert server.store.restore(identifier, FILES) == planned
+    diff = {change.path: (change.diff()["before"], change.diff()["after"]) for change in planned}
+    assert diff == {
+        "proxy-configs/ocapistaine.conf.template": ("ours {}\n", "by hand {}\r\n"),
+        "agents/ocapistaine.yml": ("services: {}\n", ""),
+        "secrets/ocapistaine/tunnel": ("", "(hidden: a secret)\n"),
+        ".env": (f"{KEY}=(value)\nDISCORD_INVITE_URL=(value)\n", f"{KEY}=(former value)\n"),
+    }
+    assert server.store.released_values(identifier) == {KEY: "https://a.example", "DISCORD_INVITE_URL": ""}
     env, _mode = server.all()[".env"]
     assert env == f"# mine\nexport {KEY}='https://a.example' # here\nTOKEN=x\n".encode()
     assert {**server.all(), ".env": 0} == {**before, ".env": 0}

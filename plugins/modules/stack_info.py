@@ -166,6 +166,9 @@ owners:
       description: Services that compose builds.
       type: list
       elements: str
+    named:
+      description: C(container_name) of the services that have one, so that their containers are not called as usual.
+      type: dict
     error:
       description: Why compose cannot read it.
       type: str
@@ -203,6 +206,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _dock
 
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_NOBODYS: dict[str, Any] = {"project": "", "services": {}, "built": [], "named": {}, "error": ""}
 _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 
@@ -305,13 +309,14 @@ def project_state(root: str, project: str) -> dict[str, Any]:
 def owners_compose(root: str) -> dict[str, Any]:
     status, output, error = _docker.docker("compose", "--profile", "*", "config", "--format", "json", cwd=root)
     if status:
-        return {"project": "", "services": {}, "built": [], "error": _docker.last_line(error)}
+        return {**_NOBODYS, "error": _docker.last_line(error).removeprefix("error while interpolating ")}
     found = json.loads(output)
     services = found.get("services") or {}
     return {
         "project": found["name"],
         "services": {name: entry.get("image") or f"{found['name']}-{name}" for name, entry in services.items()},
         "built": sorted(name for name, entry in services.items() if "build" in entry),
+        "named": {name: entry["container_name"] for name, entry in services.items() if entry.get("container_name")},
         "error": "",
     }
 
@@ -359,7 +364,7 @@ def collect(root: str, ports: list[int], project: str, definition: str) -> dict[
         **project_state(root, project),
         "curl": shutil.which("curl") is not None,
         "compose_files": names,
-        "owners": owners_compose(root) if names else {"project": "", "services": {}, "built": [], "error": ""},
+        "owners": owners_compose(root) if names else _NOBODYS,
         "git": git_state(root),
         "agents": sorted(set(fragments(root)) - _names.RESERVED_NAMES),
     }

@@ -76,9 +76,9 @@ def container(port: int) -> AbstractContextManager[None]:
     return around(start, "docker rm -f squatter")
 
 
-def owners_file(name: str) -> AbstractContextManager[None]:
-    script = f"mkdir -p {stand.FOLDER}; echo 'services: {{}}' > {stand.FOLDER}/{name}; chown -R deploy: {stand.FOLDER}"
-    return around(script, f"rm -r {stand.FOLDER}")
+def owners_file(name: str, content: str = "services: {}") -> AbstractContextManager[None]:
+    write = f"cat > {stand.FOLDER}/{name} <<'END'\n{content}\nEND\n"
+    return around(f"mkdir -p {stand.FOLDER}; {write}chown -R deploy: {stand.FOLDER}", f"rm -r {stand.FOLDER}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,14 @@ class Case:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def adopted(name: str, content: str, *parts: str) -> Case:
+    """stack_manage: false, where the owner's compose file is not one that a deploy could use."""
+    spoiled = partial(owners_file, "docker-compose.yml", content) if content else contextlib.nullcontext
+    return Case(f"adopt-{name}", spoiled, ("on vaettir-badinput", *parts), {"stack_manage": False})
+
+
 INSTALL = {"stack_install_docker": True}
+TRAEFIK = "name: vaettir\nservices:\n  traefik: {image: traefik}\n"
 CASES = [
     Case("daemon-down", docker_down, ("Docker's daemon on", "does not answer", "systemctl start docker")),
     Case("daemon-down-install", docker_down, ("does not answer", "systemctl start docker"), INSTALL),
@@ -124,6 +131,18 @@ CASES = [
             (name, "never overwritten", "docker-compose.override.yml"),
         )
         for name in ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+    ),
+    adopted("no-file", "", "no compose file of its owner's that works (there is none)"),
+    adopted("bad-yaml", "services: [", "that works (yaml: "),
+    adopted("missing-variable", TRAEFIK + "  a: {image: '${TAG:?set it}'}", "required variable TAG is missing"),
+    adopted("no-traefik", "services:\n  caddy: {image: caddy}", "has no service 'traefik' (there are caddy)"),
+    adopted("other-project", TRAEFIK.replace("vaettir", "web"), "the compose project 'web'", "write `name: vaettir`"),
+    adopted("no-service", TRAEFIK, "has no service 'ocapistaine' with a `build`"),
+    adopted(
+        "container-name",
+        TRAEFIK + "  ocapistaine: {build: ., container_name: proxy}",
+        "container_name 'proxy' of service ocapistaine",
+        "leave that line out",
     ),
 ]
 

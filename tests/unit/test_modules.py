@@ -37,18 +37,30 @@ def test_the_owners_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def answers(status: int, output: str, error: str = "") -> None:
         monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (status, output, error))
 
-    services = {"traefik": {"image": "traefik:v3.3"}, "ocapistaine": {"build": {"context": "."}}}
+    services = {
+        "traefik": {"image": "traefik:v3.3", "container_name": "traefik"},
+        "ocapistaine": {"build": {"context": "."}},
+    }
     answers(0, json.dumps({"name": "vaettir", "services": services}))
     assert stack_info.owners_compose("/srv") == {
         "project": "vaettir",
         "services": {"traefik": "traefik:v3.3", "ocapistaine": "vaettir-ocapistaine"},
         "built": ["ocapistaine"],
+        "named": {"traefik": "traefik"},
         "error": "",
     }
     answers(0, '{"name": "vaettir", "services": null}')
     assert stack_info.owners_compose("/srv")["services"] == {}
     answers(15, "", "warning\nyaml: line 3: did not find expected key\n")
     assert stack_info.owners_compose("/srv")["error"] == "yaml: line 3: did not find expected key"
+    answers(15, "", "error while interpolating services.a.image: required variable TAG is missing a value: set it\n")
+    assert stack_info.owners_compose("/srv") == {
+        "project": "",
+        "services": {},
+        "built": [],
+        "named": {},
+        "error": "services.a.image: required variable TAG is missing a value: set it",
+    }
 
 
 def test_differing() -> None:

@@ -23,6 +23,13 @@ FACTS = "release.json"
 VALUES = "values"
 BY_HAND = "by hand"
 RUN = ("user", "node", "pid", "started", "boot")  # what tells one run from another
+OWNER: dict[str, Any] = {
+    "user": {"type": "str", "required": True},
+    "node": {"type": "str", "required": True},
+    "pid": {"type": "int", "required": True},
+    "started": {"type": "str", "default": ""},
+    "boot": {"type": "str", "default": ""},
+}
 PATIENCE = 60  # seconds that a call waits for one of a run that was killed
 
 
@@ -244,21 +251,28 @@ class Store:
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
         """One call at a time acts: a killed Ansible leaves its last one running. The kernel lets go of a dead one's."""
-        if not os.path.isdir(self.folder):
+        try:
+            folder = os.open(self.folder, os.O_RDONLY)
+        except FileNotFoundError:  # there is nothing to act on
             yield
             return
-        with open(self.path(".busy"), "w", encoding="ascii") as stream:
-            end = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        still = f"a step of another run still acts on {self.name} after {PATIENCE} s"
-                        raise ReleaseError(f"{still}: run this again later.") from None
-                    time.sleep(0.1)
+        try:
+            self._flock(folder)
             yield
+        finally:
+            os.close(folder)
+
+    def _flock(self, descriptor: int) -> None:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    still = f"a step of another run still acts on {self.name} after {PATIENCE} s"
+                    raise ReleaseError(f"{still}: run this again later.") from None
+                time.sleep(0.1)
 
     def release_lock(self, owner: dict[str, Any]) -> None:
         if not holder(self.lock(), owner, time.time(), float("inf")):

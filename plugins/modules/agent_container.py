@@ -48,6 +48,32 @@ options:
     type: str
     choices: [start, reload, replace, finish, undo]
     required: true
+  owner:
+    description:
+      - Who releases. Where it is given, the age of its lock (M(locki.vaettir.agent_release)) begins anew, and it is an
+        error if the lock is another run's by now.
+    type: dict
+    suboptions:
+      user:
+        description: Login name on the control node.
+        type: str
+        required: true
+      node:
+        description: Name of the control node.
+        type: str
+        required: true
+      pid:
+        description: Process there.
+        type: int
+        required: true
+      started:
+        description: When that process was started, as the control node counts.
+        type: str
+        default: ''
+      boot:
+        description: What the process's number belongs to.
+        type: str
+        default: ''
   release:
     description: ID of the release. Required for V(start), V(reload) and V(replace).
     type: str
@@ -115,6 +141,7 @@ address:
   returned: V(replace) and V(undo)
 """
 
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -131,6 +158,8 @@ class AgentContainer:
 
     def run(self) -> dict[str, Any]:
         with self.store.busy():
+            if self.params["owner"]:
+                self.store.renew(self.params["owner"], time.time())
             result: dict[str, Any] = getattr(self, self.params["action"])()
         return result
 
@@ -262,6 +291,7 @@ def main() -> None:
             "project": {"type": "str", "default": "vaettir"},
             "name": {"type": "str", "required": True},
             "action": {"type": "str", "choices": ["start", "reload", "replace", "finish", "undo"], "required": True},
+            "owner": {"type": "dict", "options": _release.OWNER},
             "release": {"type": "str", "default": ""},
             "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
             "drain_window": {"type": "int", "default": 300},

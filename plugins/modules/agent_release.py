@@ -514,13 +514,6 @@ class AgentRelease:
 
 
 def main() -> None:
-    owner: dict[str, Any] = {
-        "user": {"type": "str", "required": True},
-        "node": {"type": "str", "required": True},
-        "pid": {"type": "int", "required": True},
-        "started": {"type": "str", "default": ""},
-        "boot": {"type": "str", "default": ""},
-    }
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
@@ -531,7 +524,7 @@ def main() -> None:
                 "choices": ["begun", "prepared", "tried", "restored", "ended", "known"],
                 "default": "known",
             },
-            "owner": {"type": "dict", "options": owner},
+            "owner": {"type": "dict", "options": _release.OWNER},
             "break_lock": {"type": "bool", "default": False},
             "lock_timeout": {"type": "int", "default": 900},
             "files": {"type": "dict", "default": {}},

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
-from ansible_collections.locki.vaettir.plugins.modules import agent_release
+from ansible_collections.locki.vaettir.plugins.modules import agent_container, agent_release
 
 from .module_run import run_module
 
@@ -59,6 +58,10 @@ class Run:
     def __call__(self, state: str, **more: Any) -> Any:
         given = {"root": str(self.root), "name": AGENT, "state": state, "owner": OWNER, "files": FILES, **more}
         return run_module(agent_release, self.capsys, **given)
+
+    def undo(self, **more: Any) -> Any:
+        given = {"root": str(self.root), "name": AGENT, "action": "undo", **more}
+        return run_module(agent_container, self.capsys, **given)
 
     def write(self, path: str, text: str, ours: bool = True) -> None:
         full = self.root / path
@@ -173,16 +176,17 @@ def test_a_working_run_keeps_its_lock(run: Run) -> None:
     sentence = "another run (claire@laptop, process 4711) took the agent over"
     assert run("prepared")["msg"] == sentence
     assert run("ended")["msg"] == sentence
+    assert run.undo(owner=OWNER)["msg"] == sentence
     assert run.store.lock()["started"] == "18"
 
 
 def test_a_killed_runs_last_step_is_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("begun")
-    with Path(run.store.path(".busy")).open("w", encoding="ascii") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with run.store.busy():
         assert run("begun", owner=OTHER)["locked"]["started"] == "17", "who is locked out need not wait"
         monkeypatch.setattr(_release, "PATIENCE", 0)
         assert "still acts on ocapistaine" in run("begun", owner=OTHER, break_lock=True)["msg"]
+        assert "still acts on ocapistaine" in run.undo()["msg"]
         assert run.store.lock()["started"] == "17"
     assert run("begun", owner=OTHER, break_lock=True)["locked"] == {}
 

@@ -77,11 +77,16 @@ class World:
         return asyncio.run(main())
 
 
-def deploy(*options: str) -> str:
+def play(playbook: str, *options: str) -> str:
     """The user's command over this inventory; its words in one line."""
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
-    command: list[str | Path] = [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, "deploy-agent.yml", *options]
+    command: list[str | Path] = [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, playbook, *options]
     return " ".join(run(command, cwd=ROOT, env=environment, timeout=600).stdout.split())
+
+
+def deploy(*options: str) -> str:
+    """What a user types."""
+    return play("deploy-agent.yml", *options)
 
 
 def up() -> World:

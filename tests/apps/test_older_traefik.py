@@ -12,15 +12,16 @@ import pytest
 from tests.rig import images, servers
 from tests.rig.shell import run
 
-from .stand import SERVER, STREAMLIT, StreamlitPage, World, deploy, public
+from .stand import SERVER, STREAMLIT, StreamlitPage, World, play, public
 
 
 @pytest.fixture(scope="module", autouse=True)
 def older(world: World) -> Iterator[None]:
     servers.load([SERVER], [images.TRAEFIK_OLD])
-    deploy("-e", "agent=ocapistaine", "-e", f"stack_traefik_image={images.TRAEFIK_OLD}")
+    # A deploy leaves Traefik alone; back it goes the same way.
+    play("upgrade-traefik.yml", "-e", "confirm=true", "-e", f"stack_traefik_image={images.TRAEFIK_OLD}")
     yield
-    deploy("-e", "agent=ocapistaine")
+    play("upgrade-traefik.yml", "-e", "confirm=true")
     world.visitor.until(public("ocapistaine"), 200)
 
 

@@ -269,6 +269,7 @@ class Chain:
             "probe_path": str(agent.get("probe_path") or "/"),
             "target_url": self.target,
             "declared": str(agent.get("target_url", "")),
+            "target_port": (re.findall(r":([0-9]+)$", self.target) or ["443" if self.is_https else "80"])[0],
             "target_host": re.sub(r"^https?://|:[0-9]+$", "", self.target),
             "key": _names.target_url_key(name) if name else "",
             "root": str(self.stack.get("root", "~/vaettir")),
@@ -544,7 +545,9 @@ QUESTIONS = (
         "docker",
         SERVER,
         "Docker Engine",
-        lambda chain: str((chain.stack.get("docker") or {}).get("version") or chain.found.get("error") or ""),
+        lambda chain: str(
+            (chain.stack.get("docker") or {}).get("version") or (chain.stack.get("docker") or {}).get("error") or ""
+        ),
     ),
     Question("disk", SERVER, "room in {root}", _disk),
     Question("clock", SERVER, "its clock and the tunnel's", _clock),
@@ -655,7 +658,12 @@ def _no_resolver(chain: Chain) -> bool:
 
 def _only_server_resolves(chain: Chain) -> bool:
     resolved = chain.found.get("resolved") or {}
-    return resolved.get("by") == "server" and bool(resolved.get("addresses")) and bool(chain.container.get("running"))
+    return resolved.get("by") == "server" and bool(resolved.get("addresses")) and _connected_container(chain)
+
+
+def _connected_container(chain: Chain) -> bool:
+    """One without any network cannot be blamed for what it does not reach."""
+    return bool(chain.container.get("running") and chain.container.get("networks"))
 
 
 def _env_invalid(chain: Chain) -> Match:
@@ -763,7 +771,7 @@ def _not_enabled(chain: Chain) -> Match:
 
 def _no_router(chain: Chain) -> Match:
     own = _own_routers(chain)
-    if not chain.container or any(chain.agent.get("domain") in hosts(router["rule"]) for router in own):
+    if not chain.container.get("running") or any(chain.agent.get("domain") in hosts(router["rule"]) for router in own):
         return False
     others = sorted({host for router in own for host in hosts(router["rule"])})
     return {"error": f"only for {', '.join(others)}" if others else "none at all"}
@@ -1233,16 +1241,17 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "the server resolves {target_host}, its container does not",
         "on {server}: `sudo systemctl restart docker`, or set resolver of agent {agent}, and `{deploy}`",
-        lambda chain: _only_server_resolves(chain),
+        _only_server_resolves,
     ),
     Rule(
         "container_egress",
         "egress",
         DEPENDS,
         "the server reaches {target_host}, its container does not ({error})",
-        "on {server}: `sudo sysctl -w net.ipv4.ip_forward=1 && sudo systemctl restart docker`",
+        "on {server}: `sudo iptables -I DOCKER-USER -p tcp --dport {target_port} -j ACCEPT`, and net.ipv4.ip_forward=1",
         lambda chain: (
             chain.tunnel.get("status", 0) > 0
+            and _connected_container(chain)
             and chain.found.get("reach", "connected") not in ("", "connected")
             and {"error": chain.found["reach"]}
         ),
@@ -1274,6 +1283,14 @@ RULES: tuple[Rule, ...] = (
         "{container} dies over and over: {log}",
         "`{deploy}`; it says more with `docker logs {container}` on {server}",
         _status("restarting"),
+    ),
+    Rule(
+        "container_paused",
+        "container",
+        BROKEN,
+        "{container} is paused",
+        "on {server}: `docker unpause {container}`",
+        _status("paused"),
     ),
     Rule(
         "container_stopped",
@@ -1420,6 +1437,14 @@ RULES: tuple[Rule, ...] = (
         "there is no Traefik",
         "`{deploy}`, or on {server}: `{up_traefik}`",
         lambda chain: bool(chain.found) and not chain.found.get("error") and not chain.proxy.get("status"),
+    ),
+    Rule(
+        "traefik_paused",
+        "traefik_container",
+        BROKEN,
+        "{traefik} is paused",
+        "on {server}: `docker unpause {traefik}`",
+        lambda chain: chain.proxy.get("status") == "paused",
     ),
     Rule(
         "traefik_stopped",
@@ -1719,6 +1744,7 @@ RULES: tuple[Rule, ...] = (
         "set stack_tls_ca to your own authority, or renew the control node's ca-certificates",
         lambda chain: (
             not chain.tls_reason
+            and bool(chain.behind_tls.get("status"))
             and _public("tls_untrusted", "tls_name", "tls_expired", "tls_pending", "tls_failed")(chain)
         ),
     ),
@@ -1750,7 +1776,7 @@ class _Words(dict):
 def _filled(text: str, words: dict[str, str]) -> str:
     """What servers sent stays on one line."""
     made = " ".join(text.format_map(_Words({key: str(value) for key, value in words.items()})).split())
-    return re.sub(r"(: | \(\))(?=$|[,;.]|, )", "", made).strip()
+    return re.sub(r"(: ?| \(\))$", "", made)
 
 
 def _verdict(rule: Rule, hop: str, chain: Chain) -> str:

@@ -201,11 +201,22 @@ def networks(container: dict[str, Any]) -> list[str]:
     return sorted(container["NetworkSettings"]["Networks"] or {})
 
 
+def alive(container: dict[str, Any] | None) -> bool:
+    """Docker counts a paused one as running, too."""
+    return bool(container and _docker.running(container) and not container["State"].get("Paused"))
+
+
+def last_words(container: dict[str, Any], told: str) -> str:
+    """What a container that was ended from outside said before has nothing to do with it."""
+    ended = container["State"]["Status"] == "exited" and container["State"].get("ExitCode") in (0, 137, 143)
+    return "" if ended else told[:300]
+
+
 def state(container: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": container["Name"].lstrip("/"),
         "status": container["State"]["Status"],
-        "running": _docker.running(container),
+        "running": alive(container),
         "health": _docker.health(container),
         "networks": networks(container),
     }
@@ -270,7 +281,7 @@ class Diagnosis:
             self.agent = _agent.Agent(self.params["project"], self.name).current()
         except _docker.DockerError as failure:
             error = str(failure)
-        if self.agent and _docker.running(self.agent):
+        if self.agent and alive(self.agent):
             self.in_force = _agent.state(self.agent["Id"])
         env = _dotenv.read(self.store.environment()).get(self.key, "")
         target = self.target(env)
@@ -323,7 +334,7 @@ class Diagnosis:
     def resolve(self, target: str) -> dict[str, Any]:
         """As the container sees it; its DNS is not the server's."""
         url = _http.parse_url(target)
-        if self.agent and _docker.running(self.agent):
+        if self.agent and alive(self.agent):
             output = _agent.execute(self.agent["Id"], "getent", "ahosts", url.host, timeout=15)[1]
             found = in_order([line.split()[0] for line in output.splitlines() if line.split()])
             if found:
@@ -337,7 +348,7 @@ class Diagnosis:
     def reach(self, target: str, resolved: dict[str, Any]) -> str:
         """From inside the container; bash is what its image has for that."""
         url = _http.parse_url(target)
-        if not self.agent or not _docker.running(self.agent) or not resolved["addresses"]:
+        if not self.agent or not alive(self.agent) or not resolved["addresses"]:
             return ""
         identifier = self.agent["Id"]
         if _agent.execute(identifier, "bash", "-c", "command -v timeout", timeout=15)[0]:
@@ -398,18 +409,18 @@ class Diagnosis:
             return {}
         lines = [line for line in log(self.agent["Id"]) if not line.startswith("{")]  # its visitors
         worries = [line for line in lines if _NGINX_WORRIES.search(line)]
-        alive = _docker.running(self.agent)
-        told = _agent.execute(self.agent["Id"], "nginx", "-v", timeout=15)[2] if alive else ""
+        answers = alive(self.agent)
+        told = _agent.execute(self.agent["Id"], "nginx", "-v", timeout=15)[2] if answers else ""
         number = told if "nginx/" in told else _docker.environment(self.agent).get("NGINX_VERSION", "")
         labels = {key: value for key, value in _docker.labels(self.agent).items() if key.startswith("traefik.")}
         return {
             **state(self.agent),
-            "log": _agent.reason("\n".join(lines))[:300],
+            "log": last_words(self.agent, _agent.reason("\n".join(lines))),
             "errors": "\n".join(worries[-5:])[:2000],
             "nginx": number.rpartition("/")[2].strip(),
             "target": self.used(),
             "labels": labels,
-            "address": _docker.address(self.agent) if alive else "",
+            "address": _docker.address(self.agent) if answers else "",
         }
 
     def files(self, target: str) -> dict[str, Any]:
@@ -441,8 +452,8 @@ class Diagnosis:
             container = next((one for one in self.there if "traefik" in one["Config"]["Image"].split(":")[0]), None)
         if not container:
             return {}
-        alive = _docker.running(container)
-        told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if alive else ""
+        answers = alive(container)
+        told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if answers else ""
         number = re.search(r"(?m)^Version:\s*(\S+)", told)
         tag = container["Config"]["Image"].rpartition(":")[2]
         lines = [line for line in log(container["Id"]) if _TRAEFIK_WORRIES.search(line)]
@@ -456,7 +467,7 @@ class Diagnosis:
             "ports": {
                 one["HostPort"]: inside.partition("/")[0] for inside, ones in bindings.items() for one in ones or []
             },
-            "log": (about or lines or [""])[-1][:300],
+            "log": last_words(container, (about or [line for line in lines if "WRN" not in line] or [""])[-1]),
         }
 
 

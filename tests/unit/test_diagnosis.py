@@ -222,6 +222,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("nginx_old", {**stopped("restarting", '[emerg] invalid parameter "resolve" in nginx.conf:27'), **STOPPED}),
     ("container_missing", {"found.container": {}, NGINX: {}, **STOPPED}),
     ("container_dies", {**stopped("restarting", "OCAPISTAINE_TARGET_URL is empty"), **STOPPED}),
+    ("container_paused", {**stopped("paused"), **STOPPED}),
     ("container_stopped", {**stopped("exited"), **STOPPED}),
     ("container_unhealthy", {"found.container.health": "unhealthy", NGINX: nobody("timeout"), **STOPPED}),
     ("container_starting", {"found.container.health": "starting", NGINX: nobody("refused"), **STOPPED}),
@@ -244,6 +245,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("nginx_upload", {"probes.nginx.upload": {"refused": True, "status": 413}}),
     ("traefik_missing", {"found.traefik": {}, **after_traefik(nobody("refused"))}),
     (
+        "traefik_paused",
+        {"found.traefik.status": "paused", "found.traefik.running": False, **after_traefik(nobody("timeout"))},
+    ),
+    (
         "traefik_stopped",
         {
             "found.traefik.status": "exited",
@@ -258,6 +263,16 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     *(("traefik_broken_version", {"found.traefik.version": version}) for version in ("2.11.17", "3.2.4", "v3.3.0")),
     ("traefik_http2", {"probes.traefik.http2": H2}),
     ("network_none", {"found.container.networks": ["other"], **GATEWAY}),
+    (
+        "network_none",
+        {
+            "found.container.networks": [],
+            "found.resolved.by": "server",
+            "found.reach": "Network is unreachable",
+            **after_traefik(says(504, "proxy_error")),
+            NGINX: {},
+        },
+    ),
     (
         "network_wrong",
         {"found.container.labels": {"traefik.docker.network": "proxy", "traefik.enable": "true"}, **GATEWAY},
@@ -452,3 +467,8 @@ def test_a_probe_may_say_anything(answer: Any) -> None:
     for name in ("tunnel", "nginx", "traefik", "public"):
         made = _diagnosis.diagnosis(facts({f"probes.{name}": probe}))
         assert "\n" not in made["sentence"]
+
+
+def test_nothing_is_left_where_a_log_says_nothing() -> None:
+    why = _diagnosis.diagnosis(facts({**stopped("exited"), **STOPPED}))["why"]
+    assert why == "vaettir-ocapistaine-1 does not run (exited)"

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Releases with visitors in front of them: short forms of what the soak test does at length."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import pairwise
+
+from tests.rig import playbook
+from tests.rig.releases import HOME, TUNNEL, UP, Stand, note, public, release_json, undisturbed
+from tests.rig.shell import wait_for
+
+KEPT = 3
+WINDOW = 12  # seconds, of molecule.yml
+
+
+def test_five_releases_in_a_row(stand: Stand):
+    first = stand.ids()
+    with stand.visitors("5 releases in a row", sockets=50, per_second=40) as visitors:
+        for _ in range(5):
+            settings = stand.next()
+            assert stand.deploy(**settings).changed
+            assert stand.in_force() == settings["max_body_size"]
+    undisturbed(visitors)
+    assert stand.ids() == first
+
+
+def test_kept_releases_with_who_and_when(stand: Stand):
+    kept = stand.releases()
+    assert len(kept) == KEPT
+    assert stand.release() == kept[-1]
+    told = release_json(stand, kept[-1])
+    assert told["id"] == kept[-1]
+    assert told["verified"]
+    assert "@" in told["by"]
+    tags = stand.shell("docker images --format '{{.Tag}}' vaettir-one").split()
+    assert sorted(tag for tag in tags if tag.startswith("2")) == kept
+
+
+def test_no_change_is_no_reload(stand: Stand):
+    before, workers = stand.state(), (stand.workers("one"), stand.workers("two"), stand.workers("offline"))
+    assert stand.deploy().changed == []
+    assert (stand.state(), (stand.workers("one"), stand.workers("two"), stand.workers("offline"))) == (before, workers)
+
+
+def test_check_mode_plans_and_touches_nothing(stand: Stand):
+    before, workers = stand.state(), stand.workers()
+    planned = stand.deploy("one", "--check", "--diff", **stand.next())
+    assert planned.changed
+    assert f"client_max_body_size {stand.size}m" in planned.output
+    assert (stand.state(), stand.workers()) == (before, workers)
+    assert stand.shell("ls -A releases/one").split().count("lock") == 0
+
+
+def test_rollback_takes_seconds(stand: Stand):
+    newer = stand.releases()[-1]
+    size, conf = stand.in_force(), stand.shell("cat proxy-configs/one.conf.template")
+    with stand.visitors("rollback-agent.yml, twice") as visitors:
+        run, seconds = stand.rollback()
+        assert run.status == 0, run
+        assert seconds <= stand.limit
+        assert stand.in_force() != size
+        back, seconds_again = stand.rollback("one", "-e", f"release={newer}")
+        assert back.status == 0, back
+        assert seconds_again <= stand.limit
+    note(f"rollback-agent.yml: {seconds:.1f} s and {seconds_again:.1f} s")
+    undisturbed(visitors)
+    assert (stand.in_force(), stand.shell("cat proxy-configs/one.conf.template")) == (size, conf)
+
+
+def test_rollback_to_what_never_was(stand: Stand):
+    before = stand.state()
+    run, _ = stand.rollback("one", "-e", "release=20200101T000000Z")
+    assert run.status != 0
+    assert "20200101T000000Z" in run.messages[-1]
+    assert stand.state() == before
+
+
+def test_a_container_is_replaced_beside_the_old_one(stand: Stand):
+    old = stand.ids()["vaettir-one-1"]
+    with stand.visitors("replacement: new base image and labels", sockets=50, per_second=40) as visitors:
+        run = stand.deploy(**stand.next_labels(), base_image="nginx:newer")
+        finished = visitors.seconds - time.time() + run.first(stand.server, "Let the replaced container drain")
+        stand.has_drained(WINDOW + 20)
+        wait_for("everybody's return", lambda: visitors.open == visitors.sockets, 10)
+    assert not visitors.failed, (visitors, visitors.failed[:5])
+    assert len(visitors.dropped) == visitors.sockets, visitors
+    times = sorted(drop.at for drop in visitors.dropped)
+    assert times[0] > finished + WINDOW - 1, (finished, times)
+    assert max(later - earlier for earlier, later in pairwise(times)) > 0.5, "both workers ended at once"
+
+    assert [name for name in stand.ids() if name.startswith("vaettir-one")] == ["vaettir-one-1"]
+    (found,) = json.loads(stand.shell("docker inspect vaettir-one-1"))
+    assert found["Id"] != old
+    assert found["Config"]["Labels"]["com.docker.compose.container-number"] == "1"
+    assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    before = stand.ids()
+    stand.shell(f"{UP} --wait 2>&1")
+    assert stand.ids() == before, "the next `up -d` by hand changed something"
+    assert stand.visitor.until(public(f"r{stand.size}"), 200).status == 200
+
+
+def test_an_edit_by_hand_the_recipes_way(stand: Stand):
+    conf = "proxy-configs/one.conf.template"
+    stand.shell(f"sed -i 's/client_max_body_size [^;]*/client_max_body_size 7m/' {conf}")
+    stand.shell(f"docker compose build one 2>&1 && {UP} --wait 2>&1")
+    assert stand.in_force() == "7m"
+    edited = stand.shell(f"cat {conf}")
+    stand.deploy(**stand.next())
+    assert stand.in_force() == f"{stand.size}m"
+    (by_hand,) = [name for name in stand.releases() if release_json(stand, name)["by"] == "by hand"]
+    run, _ = stand.rollback("one", "-e", f"release={by_hand}")
+    assert run.status == 0, run
+    assert (stand.in_force(), stand.shell(f"cat {conf}")) == ("7m", edited)
+    stand.shell(f"rm -f {conf}.*~")
+
+
+def test_a_first_release_that_fails_is_taken_away(stand: Stand):
+    def everything() -> str:
+        return stand.shell(
+            "find . -path ./.locki -prune -o -type f -print | sort | xargs sha256sum; docker volume ls -q;"
+            "docker ps -a --format '{{.Names}}' | sort; docker images --format '{{.Repository}}' | sort -u"
+        )
+
+    before = [line for line in everything().splitlines() if "offline" not in line]
+    with stand.visitors("a first release that fails") as visitors:
+        run = stand.deploy("three", status=1, target_url=f"https://{TUNNEL}", origin_mode="preserve")
+    undisturbed(visitors)
+    assert "refuses the Origin" in " ".join(run.messages), run
+    assert [line for line in everything().splitlines() if "offline" not in line] == before
+    assert not stand.shell("ls -A releases | grep three || true")
+
+
+def test_an_offline_tunnel_is_no_failed_release(stand: Stand):
+    settings = stand.next()
+    with stand.edge.stopped(TUNNEL):
+        run = stand.deploy(**settings)
+        assert "its tunnel is offline" in run.output
+        assert stand.in_force() == settings["max_body_size"]
+        assert stand.visitor.get(public("one")).status == 503
+        settings = stand.next()
+        refused = stand.deploy(status=1, **settings, require_online=True)
+        assert "the tunnel is offline" in " ".join(refused.messages), refused
+        # It was so before, and going back would not mend it.
+        assert stand.in_force() == settings["max_body_size"]
+    stand.served()
+
+
+def lock(stand: Stand, *, node: str, since: float) -> None:
+    owner = {"user": "alice", "node": node, "pid": 4711, "since": int(since)}
+    stand.write("releases/one/lock", json.dumps(owner))
+
+
+def test_a_lock_is_held_broken_and_outlived(stand: Stand):
+    lock(stand, node="laptop.example", since=time.time() - 90)
+    before = stand.state()
+    held = stand.deploy(status=1, **stand.next())
+    assert "alice@laptop.example" in held.messages[-1], held
+    assert "agent_proxy_break_lock" in held.messages[-1], held
+    assert stand.state() == before
+    assert stand.deploy("one", "-e", "agent_proxy_break_lock=true", **stand.next()).changed
+    lock(stand, node="laptop.example", since=time.time() - 3600)
+    assert stand.deploy(**stand.next()).changed
+    assert not stand.shell("ls releases/one/lock 2>/dev/null || true")
+
+
+def test_a_changed_target_is_a_reload_without_a_gap(stand: Stand):
+    container = stand.ids()["vaettir-one-1"]
+    stand.edge.put("moved.ngrok-free.app", "http://127.0.0.1:9000")
+    with stand.visitors("changed target") as visitors:
+        stand.deploy(target_url="https://moved.ngrok-free.app", **stand.next())
+        stand.edge.reset()
+        time.sleep(1)
+        hosts = {request.host for request in stand.edge.requests() if request.path.startswith("/load/")}
+    undisturbed(visitors)
+    assert hosts == {"moved.ngrok-free.app"}
+    assert stand.ids()["vaettir-one-1"] == container
+    assert "ONE_TARGET_URL=https://moved.ngrok-free.app" in stand.shell("cat .env")
+    stand.settings.pop("target_url")
+
+
+def test_old_rules_that_must_not_live_on(stand: Stand):
+    """`drain: now`, as for a new secret, ends what the workers of the release before still hold."""
+    with stand.visitors("drain now") as visitors:
+        stand.deploy(drain="now", tunnel_secret="a-secret-of-the-tunnel", **stand.next())
+        wait_for("the end of old sockets", lambda: len(visitors.dropped) == visitors.sockets, 20)
+        wait_for("everybody's return", lambda: visitors.open == visitors.sockets, 10)
+    assert not visitors.failed, visitors
+    stand.settings.pop("drain")
+    assert "shutting down" not in stand.workers()
+    told = stand.shell(f"grep -rlI a-secret-of-the-tunnel {HOME} | xargs stat -c '%a %U %n'").splitlines()
+    assert told
+    assert [line for line in told if not line.startswith("600 deploy ")] == []
+
+
+def test_releases_go_with_their_agent(stand: Stand):
+    run = playbook.run(playbook.REMOVE, "-e", "agent=two")
+    assert run.status == 0, run
+    assert not stand.shell("ls -A releases | grep two || true")
+    assert not stand.shell("docker images --format '{{.Repository}}' | grep vaettir-two || true")

@@ -70,6 +70,19 @@ def assert_works(visitor) -> None:
     assert "x-served-by" not in visitor.get(PUBLIC).headers
 
 
+def remove(*options: str, when=None) -> playbook.Run:
+    return playbook.run(playbook.REMOVE, "-e", "agent=ocapistaine", *options, extra={"vaettir_agents": []}, when=when)
+
+
+def assert_handed_back(server, visitor) -> None:
+    assert_owners_files(server)
+    assert server.file(f"{HOME}/{CONF}").content == (FIXTURE / "ocapistaine.conf.template").read_bytes()
+    assert not server.file(f"{HOME}/releases/ocapistaine").exists
+    assert server.check_output("docker image ls --format '{{.Tag}}' vaettir-ocapistaine").split() == ["latest"]
+    assert visitor.until(PUBLIC, 200).headers["x-served-by"] == "vaettir by hand"
+    assert visitor.handshake(STREAM, PUBLIC)[0] == 101
+
+
 @pytest.fixture
 def what_changes():
     before = snapshot.take(SERVER)
@@ -187,6 +200,50 @@ def test_a_rollback_brings_the_owners_conf_back(server, visitor):
     assert visitor.handshake(STREAM, PUBLIC)[0] == 101
 
 
+def test_a_removal_that_makes_it_worse_is_undone(server, visitor, edge):
+    deploy()
+    release = current(server)
+    worse = ("Replace the container, as the recipe does", lambda: edge.fault(TUNNEL, "ERR_NGROK_3200"))
+    try:
+        run = remove(when=worse)
+    finally:
+        edge.fault(TUNNEL, None)
+    assert run.status == 2, run
+    assert_fails_with(run, f"Rolled back to release {release}")
+    assert_works(visitor)
+    assert current(server) == release
+
+
+def test_a_removal_hands_the_agent_back(server, visitor, edge):
+    server.check_output(f"echo '# tried by hand' >> {HOME}/{CONF}")
+    before = snapshot.take(SERVER)
+    assert remove("--check").status == 0
+    assert snapshot.difference(before, snapshot.take(SERVER)) == []
+    # The owner pruned, nobody declares the agent any more, and its tunnel is down: no reason to keep it.
+    server.check_output(f"docker image rm vaettir-ocapistaine:{by_hand(server)['id']}")
+    with edge.faulty(TUNNEL, "ERR_NGROK_3200"):
+        run = remove()
+    assert run.status == 0, run
+    assert_handed_back(server, visitor)
+    assert "# tried by hand" in server.check_output(f"cat {HOME}/{CONF}.*~")
+    again = remove()
+    assert (again.status, again.changed) == (0, []), again
+    build = "docker compose build ocapistaine && docker compose --profile production --profile proxy up -d ocapistaine"
+    server.check_output(f"cd {HOME} && {build}")
+    assert_handed_back(server, visitor)
+
+
+def test_a_stopped_agent_is_handed_back_stopped(server, visitor):
+    deploy()
+    server.check_output("docker stop vaettir-ocapistaine-1")
+    run = remove()
+    assert run.status == 0, run
+    assert server.check_output("docker inspect -f '{{.State.Status}}' vaettir-ocapistaine-1") == "created"
+    assert_owners_files(server)
+    server.check_output("docker start vaettir-ocapistaine-1")
+    assert_handed_back(server, visitor)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -207,6 +264,7 @@ def test_what_cannot_be_is_said_before_anything_changes(settings, words, what_ch
 
 def test_handing_the_stack_over(server, visitor):
     """The steps of docs/adopt.md."""
+    deploy()
     override = """
 services:
   www:

@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
+def run(rounds: int, seconds: int, only: list[str], pages: bool) -> dict[str, Any]:
     """Rounds in which everybody has a turn: a slow minute of the machine hits all of them."""
     facts, began = machine(), time.monotonic()
     samples: Samples = {}
@@ -63,22 +63,23 @@ def run(rounds: int, seconds: int, only: list[str]) -> dict[str, Any]:
         found = measure.versions()
         all_of_them = [one for one in stage.contestants if not only or one.name in only]
         proxies = [one for one in all_of_them if not one.direct]
-        for number in rounds_until(90):
-            say(f"bench: memory, round {number + 1} of {rounds}")
-            stage.restart()
-            for contestant in proxies:
-                note("memory", contestant, measure.memory(stage, contestant))
-        for delay, end in ((0, 420), (LONG, 700)):
-            with stage.long_line(delay):
-                for contestant in all_of_them:  # connections, caches and heaps as in steady use
-                    measure.assets(stage, contestant, 1)
-                for number in rounds_until(end):
-                    say(f"bench: {delay} ms, round {number + 1} of {rounds}")
-                    # Every other round the other way round.
-                    for contestant in all_of_them[:: -1 if number % 2 else 1]:
-                        note(f"assets_{delay}", contestant, measure.assets(stage, contestant, seconds))
-                        note(f"large_{delay}", contestant, measure.large(stage, contestant))
-                        note(f"sockets_{delay}", contestant, measure.sockets(stage, contestant, 1))
+        if not pages:
+            for number in rounds_until(90):
+                say(f"bench: memory, round {number + 1} of {rounds}")
+                stage.restart()
+                for contestant in proxies:
+                    note("memory", contestant, measure.memory(stage, contestant))
+            for delay, end in ((0, 420), (LONG, 700)):
+                with stage.long_line(delay):
+                    for contestant in all_of_them:  # connections, caches and heaps as in steady use
+                        measure.assets(stage, contestant, 1)
+                    for number in rounds_until(end):
+                        say(f"bench: {delay} ms, round {number + 1} of {rounds}")
+                        # Every other round the other way round.
+                        for contestant in all_of_them[:: -1 if number % 2 else 1]:
+                            note(f"assets_{delay}", contestant, measure.assets(stage, contestant, seconds))
+                            note(f"large_{delay}", contestant, measure.large(stage, contestant))
+                            note(f"sockets_{delay}", contestant, measure.sockets(stage, contestant, 1))
         with measure.browser(stage) as load:
             load(proxies[0])  # the app's own first time
             for delay, megabits, end in ((LONG, 0, 770), (LONG, UPLINK, 845), (0, 0, 870)):
@@ -111,6 +112,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8, help="of one load with small assets")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="contestants; nothing is written then")
+    parser.add_argument("--pages", action="store_true", help="the page alone, again, into the results that there are")
     parser.add_argument("--report", action="store_true", help="only write table, chart and text again")
     options = parser.parse_args()
 
@@ -121,10 +123,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     signal.alarm(LIMIT)
     if not options.report:
-        results = run(options.rounds, options.seconds, options.only)
+        results = run(options.rounds, options.seconds, options.only, options.pages)
         if options.only:
             print(report.table(results))
             return 0
+        if options.pages:
+            former = report.read()
+            former["samples"].update(results["samples"])
+            results = {**former, "pages": {key: results[key] for key in ("date", "rounds", "took_seconds", "machine")}}
         report.save(results)
     results = report.read()
     print(report.table(results))

@@ -238,7 +238,7 @@ def _chart(results: dict[str, Any]) -> None:
 def figures(results: dict[str, Any]) -> str:
     """Of docs/bench.md: where they come from, the table, the bars."""
     facts, tools = results["machine"], results["versions"]
-    pages = len(values(results, "page_warm_30_10", "seconds", OURS))
+    pages, alone = len(values(results, "page_warm_30_10", "seconds", OURS)), results.get("pages")
     lines = _cells(results)
     shown = ["| " + " | ".join(line) + " |" for line in lines]
     shown.insert(1, "|---" * len(lines[0]) + "|")
@@ -252,6 +252,11 @@ def figures(results: dict[str, Any]) -> str:
                 f"Linux {facts['kernel']}; the proxy on CPUs {facts['cpus_of_the_proxy']}, all else on {facts['cpus_of_the_rest']}; "
                 f"load average before the run {facts['load_before']}. nginx {tools['nginx']}, Caddy {tools['caddy']}, "
                 f"HAProxy {tools['haproxy']}, Traefik {tools['traefik']}, Chromium {tools['chromium']}."
+                + (
+                    f" The pages: {alone['date']}, by themselves, load {alone['machine']['load_before']}."
+                    if alone
+                    else ""
+                )
             ),
             "",
             "Median (smallest to largest round). `+`, `-`, `=`: ours as shipped is ahead of this one, behind it or level;",

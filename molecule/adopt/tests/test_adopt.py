@@ -169,7 +169,7 @@ def test_another_target_changes_one_line_of_env(server, visitor, edge, what_chan
 
 def test_a_conf_that_their_nginx_refuses_reaches_nobody(visitor, what_changes):
     run = deploy(2, agent={"max_body_size": "99999999999999999999m"})
-    assert_fails_with(run, "nginx refuses the new conf", "client_max_body_size", "Rolled back to release")
+    assert_fails_with(run, "nginx refuses the new conf", "client_max_body_size", "rolled back to release")
     assert [line for line in what_changes() if "image vaettir-ocapistaine:latest" not in line] == []
     assert_works(visitor)
 
@@ -182,7 +182,7 @@ def test_a_release_that_gets_worse_is_undone(server, visitor, edge):
         run = deploy(2, agent={"read_timeout": 3601, "require_online": True}, when=worse)
     finally:
         edge.fault(TUNNEL, None)
-    assert_fails_with(run, "the tunnel is offline", f"Rolled back to release {release}")
+    assert_fails_with(run, "the tunnel is offline", f"rolled back to release {release}")
     assert [server.file(f"{HOME}/{path}").content for path in (CONF, ".env")] == before
     assert server.check_output("docker inspect -f '{{.Image}}' vaettir-ocapistaine-1") == image
     assert current(server) == release
@@ -209,7 +209,7 @@ def test_a_removal_that_makes_it_worse_is_undone(server, visitor, edge):
     finally:
         edge.fault(TUNNEL, None)
     assert run.status == 2, run
-    assert_fails_with(run, f"Rolled back to release {release}")
+    assert_fails_with(run, f"rolled back to release {release}")
     assert_works(visitor)
     assert current(server) == release
 

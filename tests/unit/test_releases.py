@@ -258,6 +258,8 @@ def test_run_is_over() -> None:
     assert not run.run_is_over({})
     other = subprocess.Popen(["sh", "-c", "read -r _", "ansible-playbook"], stdin=subprocess.PIPE)
     try:
+        while "ansible" not in run._text(f"/proc/{other.pid}/cmdline"):
+            time.sleep(0.01)  # the kernel has not written its words yet
         lock = {**here, "pid": other.pid, "started": run._started(other.pid)}
         assert not run.run_is_over(lock)
         assert run.run_is_over({**lock, "started": here["started"]}), "another playbook has its number"

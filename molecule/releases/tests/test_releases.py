@@ -19,7 +19,7 @@ WINDOW = 12  # seconds, of molecule.yml
 def test_five_releases_in_a_row(stand: Stand):
     first = stand.ids()
     with stand.visitors("5 releases in a row", sockets=50, per_second=40) as visitors:
-        for _ in range(5):
+        for _round in range(5):
             settings = stand.next()
             assert stand.deploy(**settings).changed
             assert stand.in_force() == settings["max_body_size"]
@@ -72,7 +72,7 @@ def test_rollback_takes_seconds(stand: Stand):
 
 def test_rollback_to_what_never_was(stand: Stand):
     before = stand.state()
-    run, _ = stand.rollback("one", "-e", "release=20200101T000000Z")
+    run, _seconds = stand.rollback("one", "-e", "release=20200101T000000Z")
     assert run.status != 0
     assert "20200101T000000Z" in run.messages[-1]
     assert stand.state() == before
@@ -111,7 +111,7 @@ def test_an_edit_by_hand_the_recipes_way(stand: Stand):
     stand.deploy(**stand.next())
     assert stand.in_force() == f"{stand.size}m"
     (by_hand,) = [name for name in stand.releases() if release_json(stand, name)["by"] == "by hand"]
-    run, _ = stand.rollback("one", "-e", f"release={by_hand}")
+    run, _seconds = stand.rollback("one", "-e", f"release={by_hand}")
     assert run.status == 0, run
     assert (stand.in_force(), stand.shell(f"cat {conf}")) == ("7m", edited)
     stand.shell(f"rm -f {conf}.*~")

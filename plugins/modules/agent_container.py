@@ -94,10 +94,6 @@ options:
     description: Seconds within which a new container must be healthy.
     type: int
     default: 60
-  wait_unhealthy:
-    description: Whether V(finish) waits until Traefik sends nobody to the old container any more.
-    type: bool
-    default: false
 """
 
 EXAMPLES = r"""
@@ -262,8 +258,6 @@ class AgentContainer:
         self.store.settle()
         if old:
             _agent.drain(old["Id"], 0 if self.drain else self.params["drain_window"])
-            if self.params["wait_unhealthy"]:
-                _agent.wait_until(("unhealthy",), old["Id"], 2 * _agent.RETIRED)
         return {"changed": old is not None, "old": old["Id"] if old else ""}
 
     def undo(self) -> dict[str, Any]:
@@ -296,7 +290,6 @@ def main() -> None:
             "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
             "drain_window": {"type": "int", "default": 300},
             "timeout": {"type": "int", "default": 60},
-            "wait_unhealthy": {"type": "bool", "default": False},
         },
         required_if=[("action", action, ["release"]) for action in ("start", "reload", "replace")],
         supports_check_mode=True,

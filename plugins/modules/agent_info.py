@@ -142,10 +142,6 @@ release:
   description: ID of the current release. Empty if there is none.
   type: str
   returned: always
-compose_error:
-  description: Why compose cannot read the project, for instance because of another agent's file. Empty when it can.
-  type: str
-  returned: always
 """
 
 import os
@@ -192,7 +188,6 @@ class AgentInfo:
         self.running = self.container if _docker.running(self.container) else None
         self.image = _docker.inspect("image", params["image"])
         self.state = _agent.state(self.running["Id"]) if self.running else _release.State()
-        self.compose_error = ""
 
     def collect(self) -> dict[str, Any]:
         build = self.build_reasons()
@@ -208,7 +203,6 @@ class AgentInfo:
             "image": self.running["Image"] if self.running else "",
             "draining": self.state.draining,
             "release": self.store.current().release,
-            "compose_error": self.compose_error,
         }
 
     def present(self) -> list[str]:
@@ -274,8 +268,8 @@ class AgentInfo:
         """Asked with the container's own values: a changed value is none of the service."""
         own = _docker.environment(container)
         values = {key: own.get(key, "") for key in self.store.env_keys}
-        wanted, self.compose_error = _agent.compose_hash(self.root, self.name, values)
-        if self.compose_error:  # whether that matters now, our own file tells
+        wanted, error = _agent.compose_hash(self.root, self.name, values)
+        if error:  # compose cannot read another agent's file, say: our own file tells whether that matters now
             live = _files.read_bytes(os.path.join(self.root, "agents", f"{self.name}.yml"))
             return live != _files.read_bytes(self.store.path(self.store.current().release, "compose.yml"))
         return wanted != _docker.labels(container).get(_agent.CONFIG_HASH)

@@ -45,6 +45,7 @@ class Result:
     seconds: float
     status: int
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("passed", "failed", "skipped"), 0))
+    failures: list[str] = field(default_factory=list)
 
 
 def pytest_stage(name: str, limit: int) -> Stage:
@@ -80,6 +81,8 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
     (pytest_stage("browser", 10),),
 )
 
+
+EXCERPT = 1500  # characters of a failure that the closing lines repeat: the end, where its reason stands
 
 # These hold no tests, but nothing later can run without them.
 PREPARING = ("setup", "images")
@@ -145,9 +148,16 @@ def count(reports: Iterable[Path], result: Result) -> None:
             outcomes = {child.tag for child in case}
             kind = "failed" if outcomes & {"failure", "error"} else "skipped" if "skipped" in outcomes else "passed"
             result.counts[kind] += 1
+            result.failures += [
+                f"{case.get('classname')} {case.get('name')}\n{(child.text or child.get('message') or '')[-EXCERPT:]}"
+                for child in case
+                if child.tag in ("failure", "error")
+            ]
     nothing_ran = result.stage.name not in PREPARING and not any(result.counts.values())
     if (result.status or nothing_ran) and not result.counts["failed"]:
         result.counts["failed"] = 1
+        end = (RESULTS / result.stage.name / "stage.log").read_text(encoding="utf-8", errors="replace")[-4 * EXCERPT :]
+        result.failures.append(f"exit {result.status}, the end of its log:\n{end}")
 
 
 def table(results: list[Result]) -> str:
@@ -183,6 +193,9 @@ def main() -> int:
             break
     sums = {kind: sum(result.counts[kind] for result in results) for kind in ("passed", "failed", "skipped")}
     minutes = (time.monotonic() - start) / 60
+    for result in results:
+        for failure in result.failures:
+            print(f"\nFAILED {result.stage.name}: {failure}")
     print(f"\n{table(results)}\n\n{minutes:.1f} minutes on {CORES} cores; logs: {RESULTS.relative_to(ROOT)}/\n")
     print(", ".join(f"{number} {kind}" for kind, number in sums.items()))
     return 1 if sums["failed"] else 0

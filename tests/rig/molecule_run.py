@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def run(scenario: str, command: str, *options: str) -> bool:
 
 
 def test(scenario: str, keep: bool) -> bool:
-    """The whole sequence; says the result in a line, and after a failure how the log ends."""
+    """The whole sequence; says the result in a line."""
     start = time.monotonic()
     log = LOGS / f"{scenario}.log"
     log.unlink(missing_ok=True)
@@ -87,11 +88,18 @@ def test(scenario: str, keep: bool) -> bool:
     if good:
         say(f"{scenario}: ok, {minutes}")
         return True
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
-    say("\n".join([f"{scenario}: FAILED, {minutes}; the end of {log.relative_to(ROOT)}:", *tail]))
+    say(f"{scenario}: FAILED, {minutes}")
+    shutil.copyfile(log, log.with_suffix(".failed.log"))  # as it ended, before what follows
     if not keep:
         run(scenario, "destroy")  # whatever stopped the sequence
     return False
+
+
+def excerpt(scenario: str) -> str:
+    """How the log of a failed scenario ends."""
+    log = LOGS / f"{scenario}.failed.log"
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+    return "\n".join([f"the end of {log.relative_to(ROOT)}:", *tail])
 
 
 def main() -> int:
@@ -111,9 +119,13 @@ def main() -> int:
     images.build_all()
     ca.ensure()
     with ThreadPoolExecutor(options.workers) as pool:
-        results = list(pool.map(lambda name: test(name, options.keep), options.scenarios or known))
-    say(f"scenarios: {sum(results)} ok, {len(results) - sum(results)} failed")
-    return 0 if all(results) else 1
+        wanted = options.scenarios or known
+        good = list(pool.map(lambda name: test(name, options.keep), wanted))
+    failed = [name for name, is_good in zip(wanted, good, strict=True) if not is_good]
+    for name in failed:
+        say(excerpt(name))
+    say(f"scenarios: {len(wanted) - len(failed)} ok, failed: {', '.join(failed) or 'none'}")
+    return 1 if failed else 0
 
 
 def _end(pid: int) -> None:

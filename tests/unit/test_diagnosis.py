@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis
+from ansible_collections.locki.vaettir.plugins.module_utils import _chain, _diagnosis, _rules_traefik, _rules_tunnel
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -356,7 +356,7 @@ def test_every_rule_is_tried() -> None:
 def test_every_rule_has_a_name_and_a_question_of_its_own() -> None:
     assert len(RULES) == len(_diagnosis.RULES)
     assert {rule.question for rule in _diagnosis.RULES} <= HOPS.keys()
-    order = [_diagnosis.HOPS.index(question.hop) for question in _diagnosis.QUESTIONS]
+    order = [_chain.HOPS.index(question.hop) for question in _diagnosis.QUESTIONS]
     assert order == sorted(order)
 
 
@@ -364,7 +364,7 @@ def test_every_ngrok_code_of_the_page_has_a_rule() -> None:
     """The page's script knows a state for each code that it tells apart."""
     script = Path(__file__).parents[2] / "roles/agent_proxy/files/offline.js"
     states = script.read_text(encoding="utf-8").partition("const STATES")[2].partition("};")[0]
-    known = {number for _id, _hop, codes, _wrong, _fix in _diagnosis.CODES for number in codes}
+    known = {number for _id, _hop, codes, _wrong, _fix in _rules_tunnel.CODES for number in codes}
     assert {int(word) for word in states.replace(",", " ").replace("]", " ").split() if word.isdigit()} <= known
 
 
@@ -441,16 +441,16 @@ def test_lines_are_a_table_and_the_sentence() -> None:
     ],
 )
 def test_version(text: str, number: tuple[int, ...]) -> None:
-    assert _diagnosis.version(text) == number
+    assert _chain.version(text) == number
 
 
 @pytest.mark.parametrize(("text", "found"), [("60", 60), ("1m30s", 90), ("500ms", 0.5), ("0", 0), ("soon", None)])
 def test_seconds(text: str, found: float | None) -> None:
-    assert _diagnosis.seconds(text) == found
+    assert _chain.seconds(text) == found
 
 
 def test_hosts() -> None:
-    assert _diagnosis.hosts("Host(`a.example`) || Host(`B.example`, `c.example`) && PathPrefix(`/x`)") == [
+    assert _rules_traefik.hosts("Host(`a.example`) || Host(`B.example`, `c.example`) && PathPrefix(`/x`)") == [
         "a.example",
         "b.example",
         "c.example",

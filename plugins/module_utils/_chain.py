@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A chain from an app to its visitors: the facts, what hops are called, and the comparisons that rules share. Pure."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import Any, Callable, NamedTuple
+
+from . import _names
+
+APP, AGENT, EDGE, SERVER, NGINX = "app", "ngrok agent", "ngrok edge", "server", "nginx"
+TRAEFIK, TLS, DNS = "Traefik", "TLS", "DNS"
+HOPS = (APP, AGENT, EDGE, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to the visitor
+OK, WARN, BROKEN, UNKNOWN = "ok", "warn", "broken", "unknown"
+DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn where it does
+_UPGRADED = ("ok", "foreign_origin", "bad_http2", "bad_connect", "upload_refused")
+MB = 1 << 20
+DISK_FULL, DISK_LOW = 20 * MB, 200 * MB
+SKEW = 300  # seconds
+
+
+class Chain:
+    """The facts, with the comparisons that rules share. What was not asked is an empty dictionary."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.agent: dict[str, Any] = facts.get("agent") or {}
+        self.stack: dict[str, Any] = facts.get("stack") or {}
+        self.found: dict[str, Any] = facts.get("found") or {}
+        self.control: dict[str, Any] = facts.get("control") or {}
+        probes = facts.get("probes") or {}
+        self.tunnel, self.nginx, self.traefik, self.routed, self.public = (
+            dict(probes.get(name) or {}) for name in ("tunnel", "nginx", "traefik", "routed", "public")
+        )
+        self.container: dict[str, Any] = self.found.get("container") or {}
+        self.proxy: dict[str, Any] = self.found.get("traefik") or {}
+        self.unreachable = str(facts.get("unreachable") or "")
+        self.code = str(self.tunnel.get("ngrok_code") or "")
+        self.number = int(self.code.rpartition("_")[2] or 0) if self.code else 0
+
+    def good(self, probe: dict[str, Any]) -> bool:
+        """An app's own answer. Without a WebSocket to ask for, any but an error is one."""
+        if not probe or probe.get("state") or probe.get("ngrok_code"):
+            return False
+        if self.agent.get("probe_path"):
+            return probe.get("reason") in _UPGRADED
+        return 0 < probe.get("status", 0) < 500
+
+    def same(self, probe: dict[str, Any], before: dict[str, Any]) -> bool:
+        """Whether a hop passes on what it got: the page included."""
+        keys = ("status", "state", "ngrok_code")
+        return bool(probe and before) and all(probe.get(key) == before.get(key) for key in keys)
+
+    @property
+    def tunnel_good(self) -> bool:
+        return self.good(self.tunnel)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the edge, or the service in its place, was reached at all."""
+        return bool(self.tunnel) and (self.tunnel.get("status", 0) > 0 or "handshake" in self.tunnel.get("timings", {}))
+
+    @property
+    def no_authority(self) -> bool:
+        """Before the first deploy the tunnel's own authority is not on the server, so nobody can tell."""
+        wanted = self.agent.get("ca_certificate") and not self.found.get("ca_path")
+        return bool(wanted) and str(self.tunnel.get("reason", "")) == "tls_untrusted"
+
+    @property
+    def nginx_good(self) -> bool:
+        state = self.nginx.get("state")
+        shown = bool(state) and state != "maintenance" and not self.tunnel_good
+        return self.good(self.nginx) or shown or (not self.tunnel_good and self.same(self.nginx, self.tunnel))
+
+    @property
+    def behind_tls(self) -> dict[str, Any]:
+        """What Traefik answers, whatever its certificate."""
+        return self.routed or self.traefik
+
+    @property
+    def traefik_good(self) -> bool:
+        if not self.agent.get("probe_path") and self.behind_tls.get("reason") == "no_route":
+            return False
+        return self.good(self.behind_tls) or self.same(self.behind_tls, self.nginx)
+
+    @property
+    def tls_reason(self) -> str:
+        reason = str(self.traefik.get("reason", ""))
+        return reason if reason.startswith("tls_") else ""
+
+    @property
+    def public_good(self) -> bool:
+        waits = self.public.get("reason") == "timeout" and not self.tunnel_good and self.public.get("address")
+        return self.good(self.public) or self.same(self.public, self.behind_tls) or bool(waits)
+
+    def works(self, hop: str) -> bool:
+        if hop in (APP, AGENT, EDGE):
+            return self.tunnel_good
+        if hop in (SERVER, NGINX):
+            return self.nginx_good
+        if hop == TRAEFIK:
+            return self.traefik_good
+        return self.public_good if hop == DNS else not self.tls_reason
+
+    @property
+    def target(self) -> str:
+        return str(self.found.get("target") or self.agent.get("target_url") or "")
+
+    @property
+    def is_https(self) -> bool:
+        return self.target.startswith("https://")
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        return self.traefik.get("certificate") or {}
+
+    def words(self) -> dict[str, str]:
+        """What sentences may name."""
+        agent, name = self.agent, str(self.agent.get("name", ""))
+        project = agent.get("project", "vaettir")
+        compose = f"cd {self.stack.get('root', '~/vaettir')} && docker compose --profile production --profile proxy"
+        return {
+            "agent": name,
+            "server": str(agent.get("server", "")),
+            "profile": str(agent.get("profile", "")),
+            "domain": str(agent.get("domain", "")),
+            "public_origin": str(agent.get("public_origin", "")),
+            "probe_path": str(agent.get("probe_path") or "/"),
+            "target_url": self.target,
+            "declared": str(agent.get("target_url", "")),
+            "target_port": (re.findall(r":([0-9]+)$", self.target) or ["443" if self.is_https else "80"])[0],
+            "target_host": re.sub(r"^https?://|:[0-9]+$", "", self.target),
+            "key": _names.target_url_key(name) if name else "",
+            "root": str(self.stack.get("root", "~/vaettir")),
+            "container": str(self.container.get("name") or f"{project}-{name}-1"),
+            "traefik": str(self.proxy.get("name") or f"{project}-traefik-1"),
+            "network": f"{project}_default",
+            "port": str(agent.get("public_port", 443)),
+            "code": self.code,
+            "log": str(self.container.get("log", "")),
+            "traefik_log": str(self.proxy.get("log", "")),
+            "error": "",
+            "up": f"{compose} up -d {name}",
+            "up_traefik": f"{compose} up -d traefik",
+            "deploy": f"ansible-playbook deploy-agent.yml -e agent={name}",
+            "diagnose": f"ansible-playbook diagnose-agent.yml -e agent={name}",
+            "upgrade": "ansible-playbook upgrade-traefik.yml",
+        }
+
+
+Match = Any  # a dictionary with words for the sentences, or whether the rule applies
+
+
+class Question(NamedTuple):
+    id: str
+    hop: str
+    asked: str
+    found: Callable[[Chain], str]  # empty: nobody could ask
+
+
+class Rule(NamedTuple):
+    id: str
+    question: str
+    verdict: str
+    wrong: str
+    fix: str
+    applies: Callable[[Chain], Match]
+
+
+def version(text: object) -> tuple[int, ...]:
+    """Of `v3.7.15`, `nginx/1.27.3` or `3.3`; empty where there is none."""
+    match = re.search(r"(?<![0-9.])v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", str(text or ""))
+    return tuple(int(part or 0) for part in match.groups()) if match else ()
+
+
+def seconds(text: object) -> float | None:
+    """Of Traefik's 60, 60s or 1m30s; None for what is none."""
+    found = str(text).strip()
+    if re.fullmatch(r"[0-9]+", found):
+        return float(found)
+    parts = re.findall(r"([0-9.]+)(ms|s|m|h)", found)
+    if not parts or "".join(number + unit for number, unit in parts) != found:
+        return None
+    return sum(float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+
+
+def date(text: str) -> float | None:
+    """Seconds since 1970 of an HTTP date (RFC 9110, section 5.6.7)."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def answer(probe: dict[str, Any]) -> str:
+    """A probe's result in a few words."""
+    if not probe:
+        return ""
+    status, timings = probe.get("status", 0), probe.get("timings") or {}
+    if not status:
+        return str(probe.get("error") or probe.get("reason", ""))
+    more = probe.get("ngrok_code") or ""
+    if probe.get("state"):
+        more = f"the page ({probe['state']}{', ' + more if more else ''})"
+    elif not more and probe.get("reason") not in ("ok", *_UPGRADED):
+        more = str(probe.get("reason", ""))
+    took = f"in {timings['handshake']:.0f} ms" if "handshake" in timings else ""
+    pong = f"pong in {timings['ping']:.0f} ms" if "ping" in timings and probe.get("reason") in _UPGRADED else ""
+    return ", ".join(part for part in (f"{status} {took}".strip(), more, pong) if part)
+
+
+def skew(chain: Chain) -> float | None:
+    """Seconds that the server is ahead of the edge."""
+    edge = date((chain.tunnel.get("headers") or {}).get("date", ""))
+    return None if edge is None or "time" not in chain.found else float(chain.found["time"]) - edge
+
+
+def control_skew(chain: Chain) -> float | None:
+    both = "time" in chain.found and chain.control.get("time")
+    return float(chain.found["time"]) - float(chain.control["time"]) if both else None
+
+
+def foreign(probe: dict[str, Any]) -> str:
+    status = (probe.get("foreign") or {}).get("status")
+    return str(status) if status else ""
+
+
+def clock_wrong(chain: Chain) -> Match:
+    control, edge = control_skew(chain), skew(chain)
+    wrong = control is not None and abs(control) > SKEW and (edge is None or abs(edge) > SKEW)
+    alone = control is None and edge is not None and abs(edge) > SKEW
+    return (wrong or alone) and {"error": f"{abs(edge if edge is not None else control or 0):.0f} s"}
+
+
+def no_resolver(chain: Chain) -> bool:
+    resolved = chain.found.get("resolved") or {}
+    return not resolved.get("addresses") and "emporary failure" in str(resolved.get("error", ""))

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What may be wrong with the certificate, and between visitors and the server."""
+
+from __future__ import annotations
+
+import calendar
+import ipaddress
+import re
+import time
+from typing import Callable
+
+from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong
+
+
+def _told_certificate(chain: Chain) -> str:
+    found = chain.certificate
+    if not found:
+        return ""
+    names = ", ".join((found.get("names") or [])[:3]) or "no name"
+    return f"{names}, by {found.get('issuer') or 'nobody'}, until {str(found.get('not_after', '?'))[:10]}"
+
+
+def _addresses(chain: Chain) -> str:
+    if "addresses" not in chain.control:
+        return ""
+    return ", ".join(chain.control["addresses"]) or "none"
+
+
+def _tls(*reasons: str) -> Callable[[Chain], Match]:
+    return lambda chain: chain.tls_reason in reasons and {"error": chain.traefik.get("error", "")}
+
+
+def _staging(chain: Chain) -> Match:
+    issuer = str(chain.certificate.get("issuer", ""))
+    return bool(chain.tls_reason and re.search(r"\(STAGING\)|Fake LE|Pebble", issuer)) and {"error": issuer}
+
+
+def _moment(text: object) -> float | None:
+    try:
+        return calendar.timegm(time.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError:
+        return None
+
+
+def _ends_soon(chain: Chain) -> Match:
+    """In its last sixth: whoever renews it should have done so."""
+    begin, end = _moment(chain.certificate.get("not_before")), _moment(chain.certificate.get("not_after"))
+    now = chain.control.get("time") or chain.found.get("time")
+    if not begin or not end or not now or chain.tls_reason:
+        return False
+    return end - float(now) < (end - begin) / 6 and {"error": str(chain.certificate["not_after"])[:10]}
+
+
+def _elsewhere(chain: Chain) -> bool:
+    """A server behind NAT is known to the control node by another address than to visitors."""
+    addresses, own = chain.control.get("addresses") or [], chain.control.get("server_addresses") or []
+    comparable = [address for address in own if _private(address) == _private(addresses[0])] if addresses else []
+    return bool(comparable) and not set(addresses) & set(own)
+
+
+def _private(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_private
+
+
+def _other_certificate(chain: Chain) -> bool:
+    theirs, keys = chain.public.get("certificate") or {}, ("issuer", "not_before", "not_after")
+    return bool(theirs and chain.certificate) and any(theirs.get(key) != chain.certificate.get(key) for key in keys)
+
+
+def _between(chain: Chain) -> str:
+    """Who stands between the visitors and this server; empty for nobody."""
+    server = str((chain.public.get("headers") or {}).get("server", ""))
+    known = re.search(r"cloudflare|akamai|cloudfront|fastly|varnish|sucuri|bunny", server, re.IGNORECASE)
+    return server if known else ""
+
+
+def _dns_elsewhere(chain: Chain) -> Match:
+    other = _elsewhere(chain) and not _between(chain)
+    return (
+        other
+        and (not chain.public_good or _other_certificate(chain))
+        and {
+            "error": ", ".join(chain.control["addresses"]),
+            "wanted": ", ".join(chain.control["server_addresses"]),
+        }
+    )
+
+
+def _behind_proxy(chain: Chain) -> Match:
+    return bool(chain.public) and bool(_between(chain)) and {"error": _between(chain)}
+
+
+def _public(*reasons: str) -> Callable[[Chain], Match]:
+    return lambda chain: (
+        bool(chain.public) and chain.public.get("reason") in reasons and {"error": chain.public.get("error", "")}
+    )
+
+
+QUESTIONS = (
+    Question("tls", TLS, "certificate for {domain}", _told_certificate),
+    Question("dns", DNS, "addresses of {domain}", _addresses),
+    Question("public", DNS, "{public_origin} from the control node", lambda chain: answer(chain.public)),
+)
+
+RULES: tuple[Rule, ...] = (
+    # --- TLS
+    Rule(
+        "tls_staging",
+        "tls",
+        BROKEN,
+        "the certificate comes from a staging authority ({error}), which no browser trusts",
+        "remove stack_acme_server from the inventory and {root}/traefik/acme/acme.json from {server}, and `{upgrade}`",
+        _staging,
+    ),
+    Rule(
+        "tls_pending",
+        "tls",
+        BROKEN,
+        "Traefik has no certificate for {domain} yet: {traefik_log}",
+        "point {domain} at {server} and open port {port}; then on {server}: `docker restart {traefik}`",
+        lambda chain: _tls("tls_pending")(chain) and chain.agent.get("tls") == "acme",
+    ),
+    Rule(
+        "tls_default",
+        "tls",
+        BROKEN,
+        "Traefik has no certificate for {domain}, and shows its own",
+        "set stack_tls_certificate and stack_tls_key to files for {domain}, and `{deploy}`",
+        _tls("tls_pending"),
+    ),
+    Rule(
+        "tls_expired",
+        "tls",
+        BROKEN,
+        "the certificate of {domain} is not valid now ({error})",
+        "renew the file of stack_tls_certificate and `{deploy}`; with acme on {server}: `docker restart {traefik}`",
+        lambda chain: not clock_wrong(chain) and _tls("tls_expired")(chain),
+    ),
+    Rule(
+        "tls_name",
+        "tls",
+        BROKEN,
+        "the certificate is not for {domain} ({error})",
+        "set stack_tls_certificate and stack_tls_key to files for {domain}, and `{deploy}`",
+        _tls("tls_name"),
+    ),
+    Rule(
+        "tls_untrusted",
+        "tls",
+        BROKEN,
+        "the certificate of {domain} is from an authority that nobody knows ({error})",
+        "set stack_tls_certificate to a file with its whole chain, or stack_tls_ca to your authority, and `{deploy}`",
+        _tls("tls_untrusted"),
+    ),
+    Rule(
+        "tls_soon",
+        "tls",
+        WARN,
+        "the certificate of {domain} ends on {error}, and nobody has renewed it",
+        "renew the file of stack_tls_certificate and `{deploy}`; with acme on {server}: read `docker logs {traefik}`",
+        _ends_soon,
+    ),
+    # --- DNS
+    Rule(
+        "dns_none",
+        "dns",
+        BROKEN,
+        "{domain} has no address",
+        "in the DNS of its zone: {domain} A {wanted}",
+        lambda chain: (
+            "addresses" in chain.control
+            and not chain.control["addresses"]
+            and {"wanted": (chain.control.get("server_addresses") or ["ADDRESS-OF-THE-SERVER"])[0]}
+        ),
+    ),
+    Rule(
+        "dns_elsewhere",
+        "dns",
+        BROKEN,
+        "{domain} points at {error}, and {server} is {wanted}",
+        "in the DNS of its zone: {domain} A {wanted}",
+        _dns_elsewhere,
+    ),
+    Rule(
+        "public_closed",
+        "public",
+        BROKEN,
+        "port {port} of {domain} is closed to the control node ({error}), and Traefik listens",
+        "on {server}: `sudo ufw allow {port}/tcp`, and open it in the provider's firewall",
+        lambda chain: (
+            not chain.tls_reason and not chain.public_good and _public("refused", "timeout", "unreachable")(chain)
+        ),
+    ),
+    Rule(
+        "public_proxy_broken",
+        "public",
+        BROKEN,
+        "another proxy ({error}) stands before {server}, and does not pass the WebSocket on",
+        "point {domain} at {server} itself (Cloudflare: `DNS only`), or let that proxy pass WebSockets",
+        lambda chain: not chain.public_good and _behind_proxy(chain),
+    ),
+    Rule(
+        "public_proxy",
+        "public",
+        WARN,
+        "another proxy ({error}) stands before {server}, with limits of its own on uploads and silent WebSockets",
+        "point {domain} at {server} itself (Cloudflare: `DNS only`)",
+        _behind_proxy,
+    ),
+    Rule(
+        "public_other_tls",
+        "public",
+        BROKEN,
+        "who answers for {domain} has another certificate ({error}) than {server}: another server, or a proxy",
+        "in the DNS of its zone point {domain} at {server} itself",
+        lambda chain: (
+            not chain.public_good
+            and _other_certificate(chain)
+            and {"error": str((chain.public.get("certificate") or {}).get("issuer", ""))}
+        ),
+    ),
+    Rule(
+        "public_untrusted",
+        "public",
+        WARN,
+        "{server} trusts the certificate of {domain}, the control node does not ({error})",
+        "set stack_tls_ca to your own authority, or renew the control node's ca-certificates",
+        lambda chain: (
+            not chain.tls_reason
+            and bool(chain.behind_tls.get("status"))
+            and _public("tls_untrusted", "tls_name", "tls_expired", "tls_pending", "tls_failed")(chain)
+        ),
+    ),
+    Rule(
+        "public_other",
+        "public",
+        BROKEN,
+        "from outside {domain} answers otherwise than on {server} itself ({error})",
+        "look for a proxy, a firewall or another server between: `curl -sv {public_origin} -o /dev/null`",
+        lambda chain: (
+            bool(chain.public and chain.behind_tls)
+            and not chain.tls_reason
+            and not chain.public_good
+            and chain.public.get("reason") != "dns"
+            and {"error": chain.public.get("error", "")}
+        ),
+    ),
+)

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What may be wrong with the server and the agent's nginx."""
+
+from __future__ import annotations
+
+import re
+from typing import Callable
+
+from . import _names
+from ._chain import (
+    BROKEN,
+    DEPENDS,
+    DISK_FULL,
+    DISK_LOW,
+    MB,
+    NGINX,
+    SERVER,
+    SKEW,
+    WARN,
+    Chain,
+    Match,
+    Question,
+    Rule,
+    answer,
+    clock_wrong,
+    control_skew,
+    foreign,
+    no_resolver,
+    skew,
+    version,
+)
+
+
+def _disk(chain: Chain) -> str:
+    free = chain.found.get("disk_free")
+    return "" if free is None else f"{free // MB} MB free"
+
+
+def _clock(chain: Chain) -> str:
+    apart = skew(chain)
+    apart = control_skew(chain) if apart is None else apart
+    return "" if apart is None else f"{abs(apart):.0f} s apart"
+
+
+def _env(chain: Chain) -> str:
+    env = chain.found.get("env")
+    return "" if env is None else _names.masked(env.get("target") or "") or "nothing"
+
+
+def _container(chain: Chain) -> str:
+    if not chain.found or chain.found.get("error"):
+        return ""
+    parts = (chain.container.get("status") or "none", chain.container.get("health"))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _in_force(chain: Chain) -> str:
+    if not chain.container.get("running"):
+        return ""
+    differs = chain.found.get("differs") or []
+    return ", ".join(differs) if differs else f"release {chain.found.get('release') or 'of nobody'}"
+
+
+def _clock_apart(chain: Chain) -> Match:
+    edge = skew(chain)
+    return edge is not None and abs(edge) > SKEW and {"error": f"{abs(edge):.0f} s"}
+
+
+def _only_server_resolves(chain: Chain) -> bool:
+    resolved = chain.found.get("resolved") or {}
+    return resolved.get("by") == "server" and bool(resolved.get("addresses")) and _connected_container(chain)
+
+
+def _connected_container(chain: Chain) -> bool:
+    """One without any network cannot be blamed for what it does not reach."""
+    return bool(chain.container.get("running") and chain.container.get("networks"))
+
+
+def _env_invalid(chain: Chain) -> Match:
+    env = chain.found.get("env") or {}
+    problem = env.get("target") and _names.target_url_error(chain.words()["key"], str(env["target"]).rstrip("/"))
+    return problem and {"error": problem.rstrip(".")}
+
+
+def _env_differs(chain: Chain) -> Match:
+    value = str((chain.found.get("env") or {}).get("target") or "").rstrip("/")
+    return value and value != chain.agent.get("target_url") and {"error": _names.masked(value)}
+
+
+def _not_in_force(chain: Chain) -> Match:
+    value = str((chain.found.get("env") or {}).get("target") or "").rstrip("/").lower()
+    used = str(chain.container.get("target") or "")
+    return bool(used) and bool(value) and used != value and {"error": used}
+
+
+def _status(*words: str) -> Callable[[Chain], Match]:
+    return lambda chain: chain.container.get("status") in words
+
+
+def _log(pattern: str) -> Callable[[Chain], Match]:
+    return lambda chain: bool(re.search(pattern, str(chain.container.get("errors") or chain.container.get("log", ""))))
+
+
+def _bad_nginx(chain: Chain) -> bool:
+    """The tunnel is fine, what nginx makes of it is not."""
+    return bool(chain.nginx) and chain.tunnel_good and not chain.nginx_good
+
+
+def _nginx_reason(*reasons: str) -> Callable[[Chain], Match]:
+    return lambda chain: (
+        _bad_nginx(chain) and chain.nginx.get("reason") in reasons and {"error": chain.nginx.get("error", "")}
+    )
+
+
+def _nginx_unable(pattern: str) -> Callable[[Chain], Match]:
+    """nginx cannot reach the tunnel, and its log says why."""
+    return lambda chain: (
+        _bad_nginx(chain)
+        and chain.nginx.get("reason") in ("offline", "app_down", "proxy_error")
+        and _log(pattern)(chain)
+    )
+
+
+QUESTIONS = (
+    Question(
+        "reached",
+        SERVER,
+        "a login",
+        lambda chain: chain.unreachable or ("yes" if chain.stack or chain.found else ""),
+    ),
+    Question(
+        "docker",
+        SERVER,
+        "Docker Engine",
+        lambda chain: str(
+            (chain.stack.get("docker") or {}).get("version") or (chain.stack.get("docker") or {}).get("error") or ""
+        ),
+    ),
+    Question("disk", SERVER, "room in {root}", _disk),
+    Question("clock", SERVER, "its clock and the tunnel's", _clock),
+    Question("env", SERVER, "{key} in .env", _env),
+    Question(
+        "egress",
+        SERVER,
+        "{target_host} from inside the container",
+        lambda chain: str(chain.found.get("reach") or ""),
+    ),
+    Question("nginx_version", NGINX, "version", lambda chain: str(chain.container.get("nginx") or "")),
+    Question("container", NGINX, "container {container}", _container),
+    Question("files", NGINX, "conf in force", _in_force),
+    Question("nginx_origin", NGINX, "a foreign Origin", lambda chain: foreign(chain.nginx)),
+    Question("nginx", NGINX, "{probe_path} at the container", lambda chain: answer(chain.nginx)),
+)
+
+RULES: tuple[Rule, ...] = (
+    # --- server
+    Rule(
+        "server_unreachable",
+        "reached",
+        BROKEN,
+        "{server} cannot be logged in to ({error})",
+        "`ssh {server}` until it works: start the server, or mend ansible_host and ansible_user",
+        lambda chain: bool(chain.unreachable) and {"error": chain.unreachable},
+    ),
+    Rule(
+        "docker_missing",
+        "docker",
+        BROKEN,
+        "there is no Docker Engine",
+        "set stack_install_docker to true, and `{deploy}`",
+        lambda chain: bool(chain.stack.get("docker")) and not chain.stack["docker"].get("installed", True),
+    ),
+    Rule(
+        "docker_silent",
+        "docker",
+        BROKEN,
+        "Docker's daemon does not answer ({error})",
+        "on {server}: `sudo systemctl start docker`, or `sudo usermod -aG docker $USER` and a new login",
+        lambda chain: (
+            bool(chain.stack.get("docker"))
+            and not chain.stack["docker"].get("version")
+            and {"error": chain.stack["docker"].get("error", "")}
+        ),
+    ),
+    Rule(
+        "disk_full",
+        "disk",
+        BROKEN,
+        "the disk of {root} is full",
+        "on {server}: `docker system prune --all --force`, then `df -h {root}`",
+        lambda chain: (
+            chain.found.get("disk_free") is not None
+            and (chain.found["disk_free"] < DISK_FULL or chain.found.get("inodes_free", 1) == 0)
+        ),
+    ),
+    Rule(
+        "disk_low",
+        "disk",
+        WARN,
+        "the disk of {root} is nearly full",
+        "on {server}: `docker system prune --all --force`",
+        lambda chain: chain.found.get("disk_free") is not None and chain.found["disk_free"] < DISK_LOW,
+    ),
+    Rule(
+        "clock_wrong",
+        "clock",
+        BROKEN,
+        "the server's clock is wrong by {error}, so that certificates count as expired or not yet valid",
+        "on {server}: `sudo timedatectl set-ntp true`",
+        clock_wrong,
+    ),
+    Rule(
+        "clock_apart",
+        "clock",
+        WARN,
+        "the clocks of the server and of the tunnel's end are {error} apart",
+        "`sudo timedatectl set-ntp true` on {server} and on the laptop",
+        _clock_apart,
+    ),
+    Rule(
+        "env_missing",
+        "env",
+        DEPENDS,
+        "{key} is missing in {root}/.env",
+        "`{deploy}`, or write {key}={declared} into {root}/.env and `{up}`",
+        lambda chain: "env" in chain.found and not chain.found["env"].get("target"),
+    ),
+    Rule(
+        "env_invalid",
+        "env",
+        DEPENDS,
+        "{error}",
+        "`{deploy}`, or write {key}={declared} into {root}/.env and `{up}`",
+        _env_invalid,
+    ),
+    Rule(
+        "env_not_in_force",
+        "env",
+        DEPENDS,
+        "the container goes to {error}, which is not what .env says",
+        "`{deploy}`, or on {server}: `{up}`",
+        _not_in_force,
+    ),
+    Rule(
+        "env_differs",
+        "env",
+        WARN,
+        "{key} in .env is {error}, and the inventory says {declared}",
+        "set target_url of agent {agent} in the inventory, and `{deploy}`",
+        _env_differs,
+    ),
+    Rule(
+        "server_dns",
+        "egress",
+        BROKEN,
+        "no DNS server answers {server}, so that {target_host} cannot be resolved",
+        "on {server}: `sudo systemctl restart systemd-resolved`, or write `nameserver 1.1.1.1` into /etc/resolv.conf",
+        no_resolver,
+    ),
+    Rule(
+        "container_dns",
+        "egress",
+        DEPENDS,
+        "the server resolves {target_host}, its container does not",
+        "on {server}: `sudo systemctl restart docker`, or set resolver of agent {agent}, and `{deploy}`",
+        _only_server_resolves,
+    ),
+    Rule(
+        "container_egress",
+        "egress",
+        DEPENDS,
+        "the server reaches {target_host}, its container does not ({error})",
+        "on {server}: `sudo iptables -I DOCKER-USER -p tcp --dport {target_port} -j ACCEPT`, and net.ipv4.ip_forward=1",
+        lambda chain: (
+            chain.tunnel.get("status", 0) > 0
+            and _connected_container(chain)
+            and chain.found.get("reach", "connected") not in ("", "connected")
+            and {"error": chain.found["reach"]}
+        ),
+    ),
+    # --- nginx
+    Rule(
+        "nginx_old",
+        "nginx_version",
+        DEPENDS,
+        "nginx is older than 1.27.3 ({error}), and cannot follow the tunnel's address",
+        "set base_image of agent {agent} to nginx:1.30.6, and `{deploy}`",
+        lambda chain: (
+            (() < version(chain.container.get("nginx")) < (1, 27, 3) or _log(r'invalid parameter "resolve"')(chain))
+            and {"error": chain.container.get("nginx") or "by its log"}
+        ),
+    ),
+    Rule(
+        "container_missing",
+        "container",
+        BROKEN,
+        "there is no container {container}",
+        "`{deploy}`, or on {server}: `{up}`",
+        lambda chain: bool(chain.found) and not chain.found.get("error") and not chain.container.get("status"),
+    ),
+    Rule(
+        "container_dies",
+        "container",
+        BROKEN,
+        "{container} dies over and over: {log}",
+        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        _status("restarting"),
+    ),
+    Rule(
+        "container_paused",
+        "container",
+        BROKEN,
+        "{container} is paused",
+        "on {server}: `docker unpause {container}`",
+        _status("paused"),
+    ),
+    Rule(
+        "container_stopped",
+        "container",
+        BROKEN,
+        "{container} does not run ({error}): {log}",
+        "on {server}: `{up}`",
+        lambda chain: (
+            bool(chain.container.get("status"))
+            and not chain.container.get("running")
+            and {"error": chain.container["status"]}
+        ),
+    ),
+    Rule(
+        "container_unhealthy",
+        "container",
+        DEPENDS,
+        "{container} is unhealthy, so Traefik sends nobody there: {log}",
+        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        lambda chain: chain.container.get("health") == "unhealthy",
+    ),
+    Rule(
+        "container_starting",
+        "container",
+        DEPENDS,
+        "{container} is just starting",
+        "in half a minute again: `{diagnose}`",
+        lambda chain: chain.container.get("health") == "starting",
+    ),
+    Rule(
+        "files_differ",
+        "files",
+        DEPENDS,
+        "what is in force is not the release: {error}",
+        "`{deploy}`",
+        lambda chain: bool(chain.found.get("differs")) and {"error": ", ".join(chain.found["differs"])},
+    ),
+    Rule(
+        "files_edited",
+        "files",
+        WARN,
+        "edited in {root} and not in force: {error}",
+        "put the change into the inventory and `{deploy}`, which keeps the edited file as NAME.TIMESTAMP~",
+        lambda chain: bool(chain.found.get("edited")) and {"error": ", ".join(chain.found["edited"])},
+    ),
+    Rule(
+        "nginx_open",
+        "nginx_origin",
+        WARN,
+        "the agent's nginx passes a foreign Origin on: any website may open the WebSocket with its visitors' cookies",
+        "`{deploy}`",
+        lambda chain: (chain.nginx.get("foreign") or {}).get("status") == 101,
+    ),
+    Rule(
+        "maintenance",
+        "nginx",
+        BROKEN,
+        "the agent is closed for maintenance",
+        "`{deploy}` (without -e maintenance=true)",
+        lambda chain: chain.nginx.get("state") == "maintenance",
+    ),
+    Rule(
+        "nginx_silent",
+        "nginx",
+        BROKEN,
+        "nginx in {container} does not answer ({error})",
+        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        lambda chain: (
+            bool(chain.nginx)
+            and not chain.nginx.get("status")
+            and not (chain.nginx.get("reason") == "timeout" and not chain.tunnel_good)
+            and {"error": chain.nginx.get("error", "")}
+        ),
+    ),
+    Rule(
+        "nginx_interstitial",
+        "nginx",
+        BROKEN,
+        "visitors get ngrok's warning page, because nginx does not send ngrok-skip-browser-warning",
+        "set ngrok of agent {agent} to 'true', and `{deploy}`",
+        _nginx_reason("interstitial", "tunnel_refused"),
+    ),
+    Rule(
+        "nginx_untrusted",
+        "nginx",
+        BROKEN,
+        "nginx does not trust the tunnel's certificate, the server does",
+        "set ca_certificate of agent {agent} to its authority's PEM file, and `{deploy}`",
+        _nginx_unable(r"SSL certificate (verify error|does not match)|certificate verify failed"),
+    ),
+    Rule(
+        "nginx_unresolved",
+        "nginx",
+        BROKEN,
+        "nginx does not resolve {target_host}",
+        "set resolver of agent {agent} to [127.0.0.11], and `{deploy}`",
+        _nginx_unable(r"could not be resolved|no resolver defined|host not found"),
+    ),
+    Rule(
+        "nginx_unable",
+        "nginx",
+        BROKEN,
+        "nginx does not reach the tunnel, the server does ({error})",
+        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        _nginx_reason("offline", "app_down", "rate_limit", "quota", "proxy_error", "timeout", "stopped"),
+    ),
+    Rule(
+        "nginx_origin_line",
+        "nginx",
+        BROKEN,
+        "the app takes the tunnel's Origin, and nginx does not send it (403)",
+        "`{deploy}`; a conf by hand needs `proxy_set_header Origin {target_url};` for the agent's own origin",
+        _nginx_reason("refused_origin"),
+    ),
+    Rule(
+        "nginx_upgrade",
+        "nginx",
+        BROKEN,
+        "nginx loses the handshake's Upgrade or Connection ({error})",
+        "`{deploy}`; a conf by hand needs proxy_http_version 1.1 and the headers Upgrade and Connection",
+        _nginx_reason("not_a_websocket", "bad_key", "no_upgrade", "no_route", "redirected"),
+    ),
+    Rule(
+        "nginx_other",
+        "nginx",
+        BROKEN,
+        "nginx does not pass on what the tunnel answers ({error})",
+        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        lambda chain: _bad_nginx(chain) and {"error": chain.nginx.get("error", "")},
+    ),
+    Rule(
+        "nginx_upload",
+        "nginx",
+        BROKEN,
+        "nginx refuses an upload of 2 MB (413)",
+        "set max_body_size of agent {agent}, and `{deploy}`; a conf by hand needs `client_max_body_size 200m;`",
+        lambda chain: bool((chain.nginx.get("upload") or {}).get("refused")),
+    ),
+)

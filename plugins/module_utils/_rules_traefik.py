@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What may be wrong with Traefik."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable
+
+from ._chain import BROKEN, DEPENDS, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, seconds, version
+
+UPLINK = 1.25e6  # bytes a second, 10 Mbit/s: a visitor's line
+BROKEN_TRAEFIK = ((2, 11, 17), (3, 2, 4), (3, 3, 0))  # extended CONNECT advertised and broken
+_SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(text: object) -> int:
+    """Bytes of nginx' 200m."""
+    match = re.fullmatch(r"([0-9]+)([kmg]?)", str(text).lower())
+    return int(match.group(1)) * _SIZES.get(match.group(2), 1) if match else 0
+
+
+def _traefik_container(chain: Chain) -> str:
+    if not chain.found or chain.found.get("error"):
+        return ""
+    parts = (chain.proxy.get("status") or "none", chain.proxy.get("health"))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _http2(chain: Chain) -> str:
+    found = chain.behind_tls.get("http2") or {}
+    told = chain.proxy.get("version", "")
+    if not found or found.get("reason") == "no_http2":
+        return str(told)
+    says = "extended CONNECT " + (
+        "works" if found.get("works") else "is broken" if found.get("extended_connect") else "not advertised"
+    )
+    return f"{told or 'version unknown'}, {says}"
+
+
+def read_timeout(chain: Chain) -> float | None:
+    """Seconds; None where the command line does not tell."""
+    flags = chain.proxy.get("flags") or {}
+    if not flags or not version(chain.proxy.get("version")):
+        return None
+    key = f"entrypoints.{_entry_point(chain)}.transport.respondingtimeouts.readtimeout"
+    if key in flags:
+        return seconds(flags[key])
+    if "configfile" in flags:
+        return None
+    number = version(chain.proxy.get("version"))
+    return 60 if number >= (3,) or number >= (2, 11, 2) else 0
+
+
+def _entry_point(chain: Chain) -> str:
+    """The entry point of the public port."""
+    flags, port = chain.proxy.get("flags") or {}, str(chain.agent.get("public_port", 443))
+    inner = {str(outside): str(inside) for outside, inside in (chain.proxy.get("ports") or {}).items()}.get(port, port)
+    for key, value in flags.items():
+        match = re.fullmatch(r"entrypoints\.([^.]+)\.address", key)
+        if match and re.sub(r"/(tcp|udp)$", "", str(value)).rpartition(":")[2] == inner:
+            return match.group(1)
+    return "websecure"
+
+
+def _timeout(chain: Chain) -> str:
+    limit = read_timeout(chain)
+    return "" if limit is None else "none" if limit == 0 else f"{limit:g} s"
+
+
+def _networks(chain: Chain) -> str:
+    if not chain.container or not chain.proxy:
+        return ""
+    shared = set(chain.container.get("networks") or []) & set(chain.proxy.get("networks") or [])
+    return ", ".join(sorted(shared)) or "none in common"
+
+
+def _own_routers(chain: Chain) -> list[dict[str, Any]]:
+    return [router for router in chain.found.get("routers") or [] if router.get("own")]
+
+
+def hosts(rule: object) -> list[str]:
+    """Names of a Traefik rule."""
+    found = re.findall(r"Host\(([^)]*)\)", str(rule))
+    return [name.lower() for part in found for name in re.findall(r"[`\"']([^`\"']+)[`\"']", part)]
+
+
+def _routers(chain: Chain) -> str:
+    if not chain.container or "routers" not in chain.found:
+        return ""
+    return ", ".join(sorted({str(router["name"]) for router in _own_routers(chain)})) or "none"
+
+
+def _engine(chain: Chain) -> Match:
+    engine = version((chain.stack.get("docker") or {}).get("version"))
+    number = version(chain.proxy.get("version"))
+    fits = number >= (3, 6, 1) or (2, 11, 31) <= number < (3,)
+    return bool(engine >= (29,) and number and not fits) and {
+        "error": f"{chain.proxy.get('version')} with Docker Engine {(chain.stack.get('docker') or {}).get('version')}"
+    }
+
+
+def _bad_connect(chain: Chain) -> bool:
+    return (chain.behind_tls.get("http2") or {}).get("reason") in ("bad_connect", "bad_http2")
+
+
+def _broken_set(chain: Chain) -> Match:
+    works = (chain.behind_tls.get("http2") or {}).get("works")
+    return version(chain.proxy.get("version")) in BROKEN_TRAEFIK and not works and {"error": chain.proxy["version"]}
+
+
+def _retry(chain: Chain) -> Match:
+    number = version(chain.proxy.get("version"))
+    routers = [router for router in _own_routers(chain) if router.get("retry")]
+    return bool(routers and number) and number < (3, 7, 8)
+
+
+def _slow_upload(chain: Chain) -> Match:
+    limit, most = read_timeout(chain), size(chain.agent.get("max_body_size"))
+    if not limit or most / limit <= UPLINK:
+        return False
+    return {
+        "error": f"{limit:g} s",
+        "size": str(chain.agent["max_body_size"]),
+        "speed": f"{most * 8 / limit / 1e6:.0f}",
+    }
+
+
+def _no_network(chain: Chain) -> Match:
+    ours, theirs = set(chain.container.get("networks") or []), set(chain.proxy.get("networks") or [])
+    return bool(chain.container.get("running") and chain.proxy.get("running")) and not ours & theirs
+
+
+def _wrong_network(chain: Chain) -> Match:
+    flags = chain.proxy.get("flags") or {}
+    label = (chain.container.get("labels") or {}).get("traefik.docker.network")
+    chosen = label or flags.get("providers.docker.network")
+    ours, theirs = set(chain.container.get("networks") or []), set(chain.proxy.get("networks") or [])
+    return (
+        bool(chosen and chain.container.get("running"))
+        and not (chosen in ours and chosen in theirs)
+        and {"error": chosen}
+    )
+
+
+def _not_enabled(chain: Chain) -> Match:
+    enabled = str((chain.container.get("labels") or {}).get("traefik.enable", "")).lower()
+    default = str((chain.proxy.get("flags") or {}).get("providers.docker.exposedbydefault", "true")).lower()
+    return bool(chain.container) and (enabled == "false" or (default == "false" and enabled != "true"))
+
+
+def _no_router(chain: Chain) -> Match:
+    own = _own_routers(chain)
+    if not chain.container.get("running") or any(chain.agent.get("domain") in hosts(router["rule"]) for router in own):
+        return False
+    others = sorted({host for router in own for host in hosts(router["rule"])})
+    return {"error": f"only for {', '.join(others)}" if others else "none at all"}
+
+
+def _two_routers(chain: Chain) -> Match:
+    domain = chain.agent.get("domain")
+    other = [
+        router
+        for router in chain.found.get("routers") or []
+        if not router.get("own") and domain in hosts(router["rule"]) and "Path" not in str(router["rule"])
+    ]
+    return bool(other) and {
+        "error": ", ".join(sorted({f"{router['name']} of {router['container']}" for router in other}))
+    }
+
+
+def _same_router(chain: Chain) -> Match:
+    own = {str(router["name"]): router["rule"] for router in _own_routers(chain)}
+    other = [
+        router
+        for router in chain.found.get("routers") or []
+        if not router.get("own") and own.get(str(router["name"]), router["rule"]) != router["rule"]
+    ]
+    return bool(other) and {"error": f"{other[0]['name']} of {other[0]['container']}"}
+
+
+def _own_values(chain: Chain, key: str) -> list[str]:
+    domain = chain.agent.get("domain")
+    return [str(router[key]) for router in _own_routers(chain) if router.get(key) and domain in hosts(router["rule"])]
+
+
+def _wrong_entry_point(chain: Chain) -> Match:
+    flags = chain.proxy.get("flags") or {}
+    known = {key.split(".")[1] for key in flags if key.startswith("entrypoints.")}
+    used = {name for value in _own_values(chain, "entrypoints") for name in value.replace(" ", "").split(",")}
+    wanted = _entry_point(chain)
+    bad = bool(known) and bool(used) and wanted not in used
+    return bad and {"error": ", ".join(sorted(used)), "wanted": wanted}
+
+
+def _wrong_resolver(chain: Chain) -> Match:
+    flags = chain.proxy.get("flags") or {}
+    known = {key.split(".")[1] for key in flags if key.startswith("certificatesresolvers.")}
+    default = flags.get(f"entrypoints.{_entry_point(chain)}.http.tls.certresolver")
+    used = {*_own_values(chain, "certresolver"), *([str(default)] if default else [])}
+    unknown = sorted(name for name in used if name.lower() not in known)
+    return (
+        bool(flags)
+        and "configfile" not in flags
+        and bool(unknown)
+        and {
+            "error": ", ".join(unknown),
+            "wanted": ", ".join(sorted(known)) or "none",
+        }
+    )
+
+
+def _wrong_port(chain: Chain) -> Match:
+    used = [value for value in _own_values(chain, "port") if value != "80"]
+    return bool(used) and {"error": used[0]}
+
+
+def _traefik_reason(*reasons: str) -> Callable[[Chain], Match]:
+    return lambda chain: (
+        bool(chain.behind_tls)
+        and not chain.traefik_good
+        and chain.behind_tls.get("reason") in reasons
+        and {"error": chain.behind_tls.get("error", "")}
+    )
+
+
+QUESTIONS = (
+    Question("traefik_container", TRAEFIK, "container {traefik}", _traefik_container),
+    Question("traefik_version", TRAEFIK, "version, WebSockets over HTTP/2", _http2),
+    Question("timeout", TRAEFIK, "readTimeout for uploads", _timeout),
+    Question("network", TRAEFIK, "network with {container}", _networks),
+    Question("router", TRAEFIK, "routers for {domain}", _routers),
+    Question("traefik", TRAEFIK, "{probe_path} on 127.0.0.1", lambda chain: answer(chain.behind_tls)),
+)
+
+RULES: tuple[Rule, ...] = (
+    # --- Traefik
+    Rule(
+        "traefik_missing",
+        "traefik_container",
+        BROKEN,
+        "there is no Traefik",
+        "`{deploy}`, or on {server}: `{up_traefik}`",
+        lambda chain: bool(chain.found) and not chain.found.get("error") and not chain.proxy.get("status"),
+    ),
+    Rule(
+        "traefik_paused",
+        "traefik_container",
+        BROKEN,
+        "{traefik} is paused",
+        "on {server}: `docker unpause {traefik}`",
+        lambda chain: chain.proxy.get("status") == "paused",
+    ),
+    Rule(
+        "traefik_stopped",
+        "traefik_container",
+        BROKEN,
+        "{traefik} does not run ({error}): {traefik_log}",
+        "on {server}: `{up_traefik}`",
+        lambda chain: (
+            bool(chain.proxy.get("status")) and not chain.proxy.get("running") and {"error": chain.proxy["status"]}
+        ),
+    ),
+    Rule(
+        "traefik_unhealthy",
+        "traefik_container",
+        DEPENDS,
+        "{traefik} is unhealthy: {traefik_log}",
+        "on {server}: `docker restart {traefik}`",
+        lambda chain: chain.proxy.get("health") == "unhealthy",
+    ),
+    Rule(
+        "traefik_engine",
+        "traefik_version",
+        DEPENDS,
+        "Traefik is too old for the Docker Engine ({error}): it sees no container",
+        "set stack_traefik_image to traefik:v3.7.15, and `{upgrade}`",
+        _engine,
+    ),
+    Rule(
+        "traefik_broken_version",
+        "traefik_version",
+        BROKEN,
+        "Traefik {error} advertises WebSockets over HTTP/2 and breaks them: curl works, browsers do not",
+        "set stack_traefik_image to traefik:v3.7.15, and `{upgrade}`",
+        _broken_set,
+    ),
+    Rule(
+        "traefik_http2",
+        "traefik_version",
+        BROKEN,
+        "Traefik advertises WebSockets over HTTP/2 and breaks them: curl works, browsers do not",
+        "remove http2xconnect=1 from GODEBUG in {traefik}'s environment, then `{upgrade}`",
+        _bad_connect,
+    ),
+    Rule(
+        "traefik_retry",
+        "traefik_version",
+        WARN,
+        "Traefik before 3.7.8 may panic on WebSockets behind its retry middleware",
+        "set stack_traefik_image to traefik:v3.7.15, and `{upgrade}`",
+        _retry,
+    ),
+    Rule(
+        "traefik_read_timeout",
+        "timeout",
+        WARN,
+        "Traefik cuts an upload off after {error}: one of {size} would have to come at {speed} Mbit/s",
+        "set stack_traefik_read_timeout to 0, and `{upgrade}`",
+        _slow_upload,
+    ),
+    Rule(
+        "network_none",
+        "network",
+        DEPENDS,
+        "{container} and Traefik have no network in common",
+        "on {server}: `docker network connect {network} {container}`, and `{deploy}` to keep it so",
+        _no_network,
+    ),
+    Rule(
+        "network_wrong",
+        "network",
+        DEPENDS,
+        "Traefik is to go over the network {error}, which the two do not have in common",
+        "remove the label traefik.docker.network, or `docker network connect {error} {container}` on {server}",
+        _wrong_network,
+    ),
+    Rule(
+        "router_disabled",
+        "router",
+        DEPENDS,
+        "{container} has no label traefik.enable=true",
+        "`{deploy}`; in a compose file of your own write the label, then `{up}`",
+        _not_enabled,
+    ),
+    Rule(
+        "router_none",
+        "router",
+        DEPENDS,
+        "{container} has no router for {domain} ({error})",
+        "set domain of agent {agent}, and `{deploy}`; in a compose file of your own mend the label, then `{up}`",
+        _no_router,
+    ),
+    Rule(
+        "router_same",
+        "router",
+        DEPENDS,
+        "two containers define one router differently, so Traefik drops it: {error}",
+        "rename the router in the other container's labels, and `docker compose up -d` there",
+        _same_router,
+    ),
+    Rule(
+        "router_twice",
+        "router",
+        BROKEN,
+        "another router has the name {domain}, too ({error}): who answers is chance",
+        "take {domain} out of the other container's labels, and `docker compose up -d` there",
+        _two_routers,
+    ),
+    Rule(
+        "router_entry_point",
+        "router",
+        DEPENDS,
+        "the router listens on the entry point {error}, and port {port} is {wanted}",
+        "`{deploy}`; in a compose file of your own set the label entrypoints to {wanted}, then `{up}`",
+        _wrong_entry_point,
+    ),
+    Rule(
+        "router_resolver",
+        "router",
+        BROKEN,
+        "Traefik knows no certificate resolver {error} (there is {wanted})",
+        "`{deploy}`; in a compose file of your own set the label tls.certresolver to one that there is, then `{up}`",
+        _wrong_resolver,
+    ),
+    Rule(
+        "router_port",
+        "router",
+        DEPENDS,
+        "Traefik is to go to port {error} of {container}, and nginx listens on 80",
+        "`{deploy}`; in a compose file of your own set the label loadbalancer.server.port to 80, then `{up}`",
+        _wrong_port,
+    ),
+    Rule(
+        "traefik_closed",
+        "traefik",
+        BROKEN,
+        "Traefik does not listen on port {port} ({error})",
+        "set stack_https_port, and `{upgrade}`; in a compose file of your own publish the port, then `{up_traefik}`",
+        _traefik_reason("refused", "unreachable", "timeout", "tls_failed", "dns"),
+    ),
+    Rule(
+        "traefik_no_route",
+        "traefik",
+        BROKEN,
+        "Traefik has no route to {container}: {traefik_log}",
+        "on {server}: `docker restart {traefik}`; if it stays so, `{deploy}`",
+        _traefik_reason("no_route", "stopped"),
+    ),
+    Rule(
+        "traefik_gateway",
+        "traefik",
+        BROKEN,
+        "Traefik does not reach {container} ({error})",
+        "on {server}: `docker restart {traefik}`; if it stays so, `{deploy}`",
+        _traefik_reason("proxy_error", "no_answer"),
+    ),
+    Rule(
+        "traefik_upload",
+        "traefik",
+        BROKEN,
+        "Traefik refuses an upload of 2 MB (413)",
+        "remove the buffering middleware with maxRequestBodyBytes from the router's labels",
+        lambda chain: bool((chain.behind_tls.get("upload") or {}).get("refused")),
+    ),
+    Rule(
+        "traefik_other",
+        "traefik",
+        BROKEN,
+        "Traefik does not pass on what nginx answers ({error})",
+        "remove middlewares of your own from the router's labels; if it stays so, `docker logs {traefik}` on {server}",
+        lambda chain: (
+            bool(chain.behind_tls and chain.nginx)
+            and not chain.traefik_good
+            and {"error": chain.behind_tls.get("error", "")}
+        ),
+    ),
+)

@@ -79,12 +79,17 @@ def run(
     *options: str,
     extra: dict[str, Any] | None = None,
     when: tuple[str, Callable[[], object]] | None = None,
+    resolver: str = "",
 ) -> Run:
-    """ansible-playbook as a user types it; `when` names a task, and what is to happen as soon as it begins."""
+    """ansible-playbook as a user types it; `when` names a task, and what is to happen as soon as it begins.
+
+    `resolver` is the address of a DNS server that the control node has in place of this machine's own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
         trace.touch()
         words: list[str | Path] = [
+            *(_resolving(Path(folder, "resolv.conf"), resolver) if resolver else []),
             VENV / "bin" / "ansible-playbook",
             "-i",
             os.environ["MOLECULE_INVENTORY_FILE"],
@@ -116,6 +121,14 @@ def run(
                 process.wait()
             output.seek(0)
             return Run(process.returncode, output.read(), list(_events(trace)))
+
+
+def _resolving(path: Path, resolver: str) -> list[str | Path]:
+    """In a mount namespace of its own, which an ordinary user may have as well."""
+    path.write_text(f"nameserver {resolver}\n", encoding="ascii")
+    who = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
+    script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    return ["unshare", "--mount", *who, "sh", "-c", script, path]
 
 
 def _environment(trace: Path) -> dict[str, str]:

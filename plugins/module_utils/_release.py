@@ -23,13 +23,6 @@ FACTS = "release.json"
 VALUES = "values"
 BY_HAND = "by hand"
 RUN = ("user", "node", "pid", "started", "boot")  # what tells one run from another
-OWNER: dict[str, Any] = {
-    "user": {"type": "str", "required": True},
-    "node": {"type": "str", "required": True},
-    "pid": {"type": "int", "required": True},
-    "started": {"type": "str", "default": ""},
-    "boot": {"type": "str", "default": ""},
-}
 PATIENCE = 60  # seconds that a call waits for one of a run that was killed
 
 

@@ -15,28 +15,16 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
+  - locki.vaettir.agent
+  - locki.vaettir.agent.owner
   - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
-    description: Touches nothing and reports a change.
+    details: Touches nothing and reports a change.
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
-  root:
-    description: Absolute path of the project folder.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
-  name:
-    description: The agent, which is the compose service.
-    type: str
-    required: true
   action:
     description:
       - V(start) makes O(release) the current one for a container that compose is about to make.
@@ -48,32 +36,6 @@ options:
     type: str
     choices: [start, reload, replace, finish, undo]
     required: true
-  owner:
-    description:
-      - Who releases. Where it is given, the age of its lock (M(locki.vaettir.agent_release)) begins anew, and it is an
-        error if the lock is another run's by now.
-    type: dict
-    suboptions:
-      user:
-        description: Login name on the control node.
-        type: str
-        required: true
-      node:
-        description: Name of the control node.
-        type: str
-        required: true
-      pid:
-        description: Process there.
-        type: int
-        required: true
-      started:
-        description: When that process was started, as the control node counts.
-        type: str
-        default: ''
-      boot:
-        description: What the process's number belongs to.
-        type: str
-        default: ''
   release:
     description: ID of the release. Required for V(start), V(reload) and V(replace).
     type: str
@@ -141,7 +103,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine, _files, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine, _files, _module, _release
 
 
 class AgentContainer:
@@ -281,11 +243,9 @@ class AgentContainer:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "vaettir"},
-            "name": {"type": "str", "required": True},
+            **_module.AGENT,
+            **_module.OWNER,
             "action": {"type": "str", "choices": ["start", "reload", "replace", "finish", "undo"], "required": True},
-            "owner": {"type": "dict", "options": _release.OWNER},
             "release": {"type": "str", "default": ""},
             "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
             "drain_window": {"type": "int", "default": 300},
@@ -296,12 +256,7 @@ def main() -> None:
     )
     if module.check_mode:
         module.exit_json(changed=True, draining=0, old="", new="", address="")
-    try:
-        module.exit_json(**AgentContainer(module.params).run())
-    except (_docker.DockerError, _release.ReleaseError) as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename or module.params['root']}: {error.strerror}")
+    _module.finish(module, AgentContainer(module.params).run)
 
 
 if __name__ == "__main__":

@@ -15,28 +15,10 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
+  - locki.vaettir.agent.info
+  - locki.vaettir.agent
   - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed in either mode.
-  diff_mode:
-    support: N/A
-  platform:
-    platforms: posix
 options:
-  root:
-    description: Absolute path of the project folder.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
-  name:
-    description: The agent, which is the compose service.
-    type: str
-    required: true
   target_url:
     description: The tunnel's URL, where neither the container nor C(.env) has a valid one.
     type: str
@@ -175,6 +157,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _dotenv,
     _files,
     _http,
+    _module,
     _names,
     _release,
 )
@@ -474,9 +457,7 @@ class Diagnosis:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "vaettir"},
-            "name": {"type": "str", "required": True},
+            **_module.AGENT,
             "target_url": {"type": "str", "required": True},
             "tunnel_secret": {"type": "str", "default": "", "no_log": True},
             "ca_path": {"type": "str", "default": ""},
@@ -484,7 +465,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **Diagnosis(module.params).collect())
+    _module.finish(module, Diagnosis(module.params).collect)
 
 
 if __name__ == "__main__":

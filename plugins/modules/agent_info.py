@@ -16,27 +16,10 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
+  - locki.vaettir.agent.info
+  - locki.vaettir.agent
   - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  platform:
-    platforms: posix
 options:
-  root:
-    description: Absolute path of the project folder.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
-  name:
-    description: The agent, which is the compose service.
-    type: str
-    required: true
   image:
     description: Image of the service.
     type: str
@@ -148,7 +131,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _dotenv, _files, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _dotenv, _files, _module, _release
 
 IMAGE_FILES = ("Dockerfile", "entrypoint.sh")
 
@@ -292,9 +275,7 @@ class AgentInfo:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "vaettir"},
-            "name": {"type": "str", "required": True},
+            **_module.AGENT,
             "image": {"type": "str", "required": True},
             "base_image": {"type": "str", "default": ""},
             "files": {"type": "dict", "default": {}},
@@ -305,7 +286,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **AgentInfo(module.params).collect())
+    _module.finish(module, lambda: AgentInfo(module.params).collect())
 
 
 if __name__ == "__main__":

@@ -16,29 +16,17 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
+  - locki.vaettir.agent
+  - locki.vaettir.agent.owner
   - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
-    description: Touches nothing. No lock is taken, no release made, nothing tried.
+    details: Touches nothing. No lock is taken, no release made, nothing tried.
   diff_mode:
     support: partial
-    description: For what V(restored) brings back.
-  platform:
-    platforms: posix
+    details: For what V(restored) brings back.
 options:
-  root:
-    description: Absolute path of the project folder.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
-  name:
-    description: The agent, which is the compose service.
-    type: str
-    required: true
   state:
     description:
       - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
@@ -52,35 +40,10 @@ options:
         not O(verified), this run made it, and it is not the current one. Then it gives the lock back.
       - V(ended) without O(release) leaves the current one, and notes it if it is O(verified) for the first time.
       - V(known) tells which releases there are.
+      - V(begun), V(prepared) and V(ended) need O(owner).
     type: str
     choices: [begun, prepared, tried, restored, ended, known]
     default: known
-  owner:
-    description:
-      - Who releases. Required for V(begun), V(prepared) and V(ended).
-      - Where it is given, the lock's age begins anew, and it is an error if the lock is another run's by now.
-    type: dict
-    suboptions:
-      user:
-        description: Login name on the control node.
-        type: str
-        required: true
-      node:
-        description: Name of the control node.
-        type: str
-        required: true
-      pid:
-        description: Process there.
-        type: int
-        required: true
-      started:
-        description: When that process was started, as the control node counts.
-        type: str
-        default: ''
-      boot:
-        description: What the process's number belongs to.
-        type: str
-        default: ''
   break_lock:
     description: Whether to take another run's lock away from it.
     type: bool
@@ -231,7 +194,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _module, _release
 
 NOTHING: dict[str, Any] = {
     "changed": False,
@@ -516,15 +479,13 @@ class AgentRelease:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "vaettir"},
-            "name": {"type": "str", "required": True},
+            **_module.AGENT,
+            **_module.OWNER,
             "state": {
                 "type": "str",
                 "choices": ["begun", "prepared", "tried", "restored", "ended", "known"],
                 "default": "known",
             },
-            "owner": {"type": "dict", "options": _release.OWNER},
             "break_lock": {"type": "bool", "default": False},
             "lock_timeout": {"type": "int", "default": 900},
             "files": {"type": "dict", "default": {}},
@@ -539,12 +500,7 @@ def main() -> None:
         required_if=[("state", state, ["owner"]) for state in ("begun", "prepared", "ended")],
         supports_check_mode=True,
     )
-    try:
-        module.exit_json(**AgentRelease(module).run())
-    except (_docker.DockerError, _release.ReleaseError) as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename or module.params['root']}: {error.strerror}")
+    _module.finish(module, AgentRelease(module).run)
 
 
 if __name__ == "__main__":

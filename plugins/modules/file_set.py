@@ -182,7 +182,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _dotenv, _files
+from ansible_collections.locki.vaettir.plugins.module_utils import _dotenv, _files, _module
 
 
 class FileSet:
@@ -371,10 +371,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        module.exit_json(**FileSet(module).run())
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename or module.params['root']}: {error.strerror}")
+    _module.finish(module, FileSet(module).run)
 
 
 if __name__ == "__main__":

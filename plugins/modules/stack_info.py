@@ -202,7 +202,7 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _module, _names
 
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -380,12 +380,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    root = os.path.abspath(module.params["root"])
-    try:
-        given = module.params
-        module.exit_json(changed=False, **collect(root, given["ports"], given["project"], given["definition"]))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename or root}: {error.strerror}")
+    given = module.params
+    root = os.path.abspath(given["root"])
+    _module.finish(module, lambda: collect(root, given["ports"], given["project"], given["definition"]))
 
 
 if __name__ == "__main__":

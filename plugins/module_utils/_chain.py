@@ -15,10 +15,12 @@ TRAEFIK, TLS, DNS = "Traefik", "TLS", "DNS"
 HOPS = (APP, AGENT, EDGE, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to the visitor
 OK, WARN, BROKEN, UNKNOWN = "ok", "warn", "broken", "unknown"
 DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn where it does
+STOP = "stop"  # known beforehand, and a reason not to deploy
 _UPGRADED = ("ok", "foreign_origin", "bad_http2", "bad_connect", "upload_refused")
 MB = 1 << 20
 DISK_FULL, DISK_LOW = 20 * MB, 200 * MB
 SKEW = 300  # seconds
+_NEWEST = 9999  # the third number of a version without one: tags like 3.6 go with the newest of their line
 
 
 class Chain:
@@ -166,12 +168,13 @@ class Rule(NamedTuple):
     wrong: str
     fix: str
     applies: Callable[[Chain], Match]
+    beforehand: str = ""  # STOP or WARN for what can be known before anything is touched
 
 
 def version(text: object) -> tuple[int, ...]:
     """Of `v3.7.15`, `nginx/1.27.3` or `3.3`; empty where there is none."""
     match = re.search(r"(?<![0-9.])v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", str(text or ""))
-    return tuple(int(part or 0) for part in match.groups()) if match else ()
+    return tuple(int(part or _NEWEST) for part in match.groups()) if match else ()
 
 
 def seconds(text: object) -> float | None:

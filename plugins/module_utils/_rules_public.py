@@ -173,6 +173,7 @@ RULES: tuple[Rule, ...] = (
             and not chain.control["addresses"]
             and {"wanted": (chain.control.get("server_addresses") or ["ADDRESS-OF-THE-SERVER"])[0]}
         ),
+        WARN,
     ),
     Rule(
         "dns_elsewhere",
@@ -181,6 +182,7 @@ RULES: tuple[Rule, ...] = (
         "{domain} points at {error}, and {server} is {wanted}",
         "in the DNS of its zone: {domain} A {wanted}",
         _dns_elsewhere,
+        WARN,
     ),
     Rule(
         "public_closed",

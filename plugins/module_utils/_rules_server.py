@@ -17,6 +17,7 @@ from ._chain import (
     NGINX,
     SERVER,
     SKEW,
+    STOP,
     WARN,
     Chain,
     Match,
@@ -193,6 +194,7 @@ RULES: tuple[Rule, ...] = (
             chain.found.get("disk_free") is not None
             and (chain.found["disk_free"] < DISK_FULL or chain.found.get("inodes_free", 1) == 0)
         ),
+        STOP,
     ),
     Rule(
         "disk_low",
@@ -200,7 +202,8 @@ RULES: tuple[Rule, ...] = (
         WARN,
         "the disk of {root} is nearly full",
         "on {server}: `docker system prune --all --force`",
-        lambda chain: chain.found.get("disk_free") is not None and chain.found["disk_free"] < DISK_LOW,
+        lambda chain: DISK_FULL <= chain.found.get("disk_free", DISK_LOW) < DISK_LOW,
+        STOP,
     ),
     Rule(
         "clock_wrong",
@@ -209,6 +212,7 @@ RULES: tuple[Rule, ...] = (
         "the server's clock is wrong by {error}, so that certificates count as expired or not yet valid",
         "on {server}: `sudo timedatectl set-ntp true`",
         clock_wrong,
+        STOP,
     ),
     Rule(
         "clock_apart",
@@ -290,6 +294,7 @@ RULES: tuple[Rule, ...] = (
             (() < version(chain.container.get("nginx")) < (1, 27, 3) or _log(r'invalid parameter "resolve"')(chain))
             and {"error": chain.container.get("nginx") or "by its log"}
         ),
+        STOP,
     ),
     Rule(
         "container_missing",

@@ -7,9 +7,10 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from ._chain import BROKEN, DEPENDS, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, seconds, version
+from ._chain import BROKEN, DEPENDS, STOP, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, seconds, version
 
 UPLINK = 1.25e6  # bytes a second, 10 Mbit/s: a visitor's line
+OLD_API = (1, 24)
 BROKEN_TRAEFIK = ((2, 11, 17), (3, 2, 4), (3, 3, 0))  # extended CONNECT advertised and broken
 _SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -92,21 +93,30 @@ def _routers(chain: Chain) -> str:
 
 
 def _engine(chain: Chain) -> Match:
-    engine = version((chain.stack.get("docker") or {}).get("version"))
+    docker = chain.stack.get("docker") or {}
     number = version(chain.proxy.get("version"))
     fits = number >= (3, 6, 1) or (2, 11, 31) <= number < (3,)
-    return bool(engine >= (29,) and number and not fits) and {
-        "error": f"{chain.proxy.get('version')} with Docker Engine {(chain.stack.get('docker') or {}).get('version')}"
+    # Those before know one version of the Engine's API, which Engine 29 refuses unless its daemon.json lets it in.
+    least = version(docker.get("min_api"))[:2] or (version(docker.get("version")) >= (29,) and (1, 44))
+    return bool(least and least > OLD_API and number and not fits) and {
+        "error": f"{chain.proxy.get('version')} with Docker Engine {docker.get('version')}"
     }
 
 
+def _connect(chain: Chain) -> str:
+    """What GODEBUG says of extended CONNECT: 1 for on, 0 for off."""
+    return ([*re.findall(r"(?:^|,)http2xconnect=([01])", str(chain.proxy.get("godebug", ""))), ""])[0]
+
+
 def _bad_connect(chain: Chain) -> bool:
-    return (chain.behind_tls.get("http2") or {}).get("reason") in ("bad_connect", "bad_http2")
+    found = chain.behind_tls.get("http2") or {}
+    return found.get("reason") in ("bad_connect", "bad_http2") or (not found and _connect(chain) == "1")
 
 
 def _broken_set(chain: Chain) -> Match:
     works = (chain.behind_tls.get("http2") or {}).get("works")
-    return version(chain.proxy.get("version")) in BROKEN_TRAEFIK and not works and {"error": chain.proxy["version"]}
+    broken = version(chain.proxy.get("version")) in BROKEN_TRAEFIK and _connect(chain) != "0"
+    return broken and not works and {"error": chain.proxy["version"]}
 
 
 def _retry(chain: Chain) -> Match:
@@ -276,6 +286,7 @@ RULES: tuple[Rule, ...] = (
         "Traefik is too old for the Docker Engine ({error}): it sees no container",
         "set stack_traefik_image to traefik:v3.7.15, and `{upgrade}`",
         _engine,
+        STOP,
     ),
     Rule(
         "traefik_broken_version",
@@ -284,6 +295,7 @@ RULES: tuple[Rule, ...] = (
         "Traefik {error} advertises WebSockets over HTTP/2 and breaks them: curl works, browsers do not",
         "set stack_traefik_image to traefik:v3.7.15, and `{upgrade}`",
         _broken_set,
+        STOP,
     ),
     Rule(
         "traefik_http2",
@@ -292,6 +304,7 @@ RULES: tuple[Rule, ...] = (
         "Traefik advertises WebSockets over HTTP/2 and breaks them: curl works, browsers do not",
         "remove http2xconnect=1 from GODEBUG in {traefik}'s environment, then `{upgrade}`",
         _bad_connect,
+        STOP,
     ),
     Rule(
         "traefik_retry",
@@ -308,6 +321,7 @@ RULES: tuple[Rule, ...] = (
         "Traefik cuts an upload off after {error}: one of {size} would have to come at {speed} Mbit/s",
         "set stack_traefik_read_timeout to 0, and `{upgrade}`",
         _slow_upload,
+        WARN,
     ),
     Rule(
         "network_none",
@@ -356,6 +370,7 @@ RULES: tuple[Rule, ...] = (
         "another router has the name {domain}, too ({error}): who answers is chance",
         "take {domain} out of the other container's labels, and `docker compose up -d` there",
         _two_routers,
+        STOP,
     ),
     Rule(
         "router_entry_point",

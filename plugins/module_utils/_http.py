@@ -9,6 +9,7 @@ from typing import Iterable, NamedTuple
 from urllib.parse import urlsplit
 
 HEAD_LIMIT = 65536  # bytes of an answer's header, interim answers included
+BODY_LIMIT = 1 << 20  # bytes of an answer's body
 HTTP2_LIMIT = 4 << 20  # bytes of a whole HTTP/2 connection
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -17,6 +18,8 @@ _HOST = re.compile(
 )
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-9][0-9]{2})( .*)?", re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r\n")
+_CHUNK_LINE_LIMIT = 1100  # bytes
 _HEAD_END = re.compile(rb"\n\r?\n")
 
 
@@ -96,6 +99,35 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
             last = headers.setdefault(name.strip().lower(), [])
             last.append(value.strip())
     return int(match.group(1)), {name: ", ".join(filter(None, values)) for name, values in headers.items()}
+
+
+def body(headers: dict[str, str], data: bytes) -> tuple[bytes, bool]:
+    """What has come of a body (RFC 9112, section 6), and whether that is all of it, as far as its header tells."""
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return _unchunked(data)
+    length = headers.get("content-length", "")
+    if not length:
+        return data, False
+    if not re.fullmatch(r"[0-9]{1,18}", length):
+        raise WireError("a Content-Length that is no number")
+    return data[: int(length)], len(data) >= int(length)
+
+
+def _unchunked(data: bytes) -> tuple[bytes, bool]:
+    """RFC 9112, section 7.1."""
+    made, index = bytearray(), 0
+    while match := _CHUNK.match(data, index):
+        begin, size = match.end(), int(match[1], 16)
+        made += data[begin : begin + size]
+        index = begin + size
+        if size == 0 or len(data) < index + 2:
+            return bytes(made), size == 0
+        if data[index : index + 2] != b"\r\n":
+            raise WireError("a chunk that is longer than it says")
+        index += 2
+    if len(data) - index > _CHUNK_LINE_LIMIT or b"\n" in data[index:]:
+        raise WireError("a chunk without a size")
+    return bytes(made), False
 
 
 # --- HTTP/2 -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+from typing import Any
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 STATE_HEADER = "x-vaettir-state"  # the agent's nginx and the page container say so what is wrong with the tunnel
@@ -60,8 +62,18 @@ REASONS = {
     "bad_http2": "ok",
     "bad_connect": "ok",
     "upload_refused": "ok",
+    "no_stream": "ok",
+    "bad_page": "offline",
     "unforeseen": "no_answer",
 }
+
+# A page stands in place of the app; an answer of the app that it has no WebSocket here.
+PAGES = ("offline", "app_down", "rate_limit", "quota", "tunnel_refused", "maintenance")
+NO_WEBSOCKET = (
+    *("refused_origin", "bad_key", "no_upgrade", "not_a_websocket"),
+    *("redirected", "unauthorized", "too_many_requests"),
+)
+JSON, STREAM = "application/json", "text/event-stream"
 
 # What the agent's nginx says (roles/agent_proxy/files/offline.js), and ngrok's codes as they stand there.
 STATES = {
@@ -179,6 +191,45 @@ def judge(
         return "bad_subprotocol", f"answer 101 with the subprotocol {shown(answered)}, which was not offered"
     if subprotocols and not answered:  # a browser ends the connection then
         return "bad_subprotocol", f"answer 101 with none of the subprotocols {', '.join(subprotocols)}"
+    return "ok", ""
+
+
+def _parsed(body: bytes) -> Any:
+    """JSON; nothing where it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_sound(media_type: str, content_type: str, body: bytes) -> bool:
+    """Whether an answer is what was asked for."""
+    if content_type.partition(";")[0].strip().lower() != media_type:
+        return False
+    if media_type == JSON:
+        return _parsed(body) is not None
+    return b"\n" in body if media_type == STREAM else bool(body)
+
+
+def told_code(body: bytes) -> str:
+    """ngrok's code as the agent's page tells it in JSON (roles/agent_proxy/files/offline.js)."""
+    told = _parsed(body)
+    return ngrok_code({NGROK_HEADER: str(told.get("ngrok_error_code"))}) if isinstance(told, dict) else ""
+
+
+def judge_get(answer: dict[str, Any], page: bool, websocket: bool) -> tuple[str, str]:
+    """Reason and sentence for a GET; `page` where the handshake met one, `websocket` where there should be one."""
+    kind, status, state, code = (answer[name] for name in ("accept", "status", "state", "ngrok_code"))
+    got = f"a GET for {kind} got {status or answer['error']} {answer['content_type']}".rstrip()
+    word = _refusal(status, {NGROK_HEADER: code}) if code else _refusal(status, {STATE_HEADER: state}) if state else ""
+    if word == "interstitial" or (word and not page):
+        return word, f"{got}: {_SENTENCES[word]}{f' ({code})' if code else ''}"
+    if page:
+        return ("ok", "") if word and answer["sound"] else ("bad_page", f"{got} in place of the page")
+    if kind == STREAM and not answer["sound"] and status not in (401, 403):  # who asks for a login is there
+        return "no_stream", f"{got} in place of a stream of events"
+    if not websocket and not 0 < status < 500:
+        return "proxy_error", got
     return "ok", ""
 
 

@@ -14,12 +14,12 @@ description:
     section 4.1, over HTTP/1.1 with a fresh random key. Then comes a masked ping (section 5.5.2), whose pong must have
     the same payload, and a close frame (section 5.5.1).
   - On demand it asks further questions, each over a connection of its own. Is a foreign Origin refused? Do HTTP/2 and
-    its extended CONNECT (RFC 8441) work? Is a large upload refused?
+    its extended CONNECT (RFC 8441) work? Is a large upload refused? What does a browser's GET get?
   - Decides on statuses, header fields and frames, never on a text. Refusal texts differ between servers and versions.
   - An answer that is not the wanted one is a result and no failure of the task. Judge RV(reason).
   - Ends within O(timeout), and half a second if the resolver hangs, whatever the server does. Takes a bounded amount of
-    memory. A header may have 65536 bytes, what comes before the pong 16 MiB, an HTTP/2 connection 4 MiB. Of messages
-    nothing is kept.
+    memory. A header may have 65536 bytes, what comes before the pong 16 MiB, an HTTP/2 connection 4 MiB, the answer to
+    a GET 1 MiB. Of messages nothing is kept.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
@@ -89,6 +89,12 @@ options:
     description: Longest time for everything together, in seconds, above 0 and up to 600.
     type: float
     default: 10
+  websocket:
+    description: >-
+      Whether there should be a WebSocket at O(url). With V(false) any answer of the app to the handshake is V(ok), as
+      long as it is below 500 and no page in its place, for an app that is to be proven by O(accept).
+    type: bool
+    default: true
   ping:
     description: Whether to send a ping and wait for its pong.
     type: bool
@@ -114,6 +120,16 @@ options:
         after the answer. No byte of the body travels.
     type: int
     default: 0
+  accept:
+    description:
+      - Media types (RFC 9110, section 12.5.1) to ask O(url) for as a browser does, each with a GET of its own, which
+        gets 3 seconds at most. See RV(answers).
+      - >-
+        V(text/event-stream) must be answered with such a stream and its first line, or with 401 or 403. A page in place
+        of the app must come in the form that was asked for.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -153,6 +169,13 @@ EXAMPLES = r"""
     headers:
       ngrok-skip-browser-warning: 'true'
   register: tunnel
+
+- name: An app without a WebSocket, which streams its answers
+  locki.vaettir.websocket_probe:
+    url: https://gradio.vaettir.example.org/gradio_api/queue/data?session_hash=vaettir
+    websocket: false
+    accept: [text/event-stream]
+  register: probe
 
 - name: Why not
   ansible.builtin.debug:
@@ -217,8 +240,11 @@ reason:
     - V(bad_http2) - the server chose HTTP/2 and then broke its rules or did not speak, see RV(http2) (V(ok)).
     - V(bad_connect) - extended CONNECT is advertised and does not work, see RV(http2) (V(ok)).
     - V(upload_refused) - 413 for O(upload) (V(ok)).
+    - V(no_stream) - no stream of events for V(text/event-stream) in O(accept), see RV(answers) (V(ok)).
+    - V(bad_page) - the page in place of the app does not come in a form of O(accept), see RV(answers) (V(offline)).
     - V(unforeseen) - an error of this module. Please report it with RV(error).
-    - The first that applies, in the order of handshake, ping, O(foreign_origin), O(http2), O(upload).
+    - The first that applies, in the order of handshake, ping, O(foreign_origin), O(http2), O(upload), O(accept). Where
+      the handshake met a page, O(accept) may still say V(interstitial) or V(bad_page).
   type: str
   returned: always
   sample: ok
@@ -296,7 +322,7 @@ timings:
   description:
     - Milliseconds of each phase that was reached. C(dns), C(connect), C(tls), C(handshake) (request sent to header
       received) and C(ping) (round trip inside the WebSocket) are those of the first connection.
-    - C(foreign), C(http2) and C(upload) are for the whole question. C(total) is for everything.
+    - C(foreign), C(http2), C(upload) and C(accept) are for the whole question. C(total) is for everything.
   type: dict
   returned: always
   sample: {dns: 1.2, connect: 0.4, tls: 5.1, handshake: 31.0, ping: 30.3, total: 68.9}
@@ -368,6 +394,40 @@ upload:
     error:
       description: Why there is no status, or that it was refused. Empty otherwise.
       type: str
+answers:
+  description: What became of each GET, in the order of O(accept).
+  type: list
+  elements: dict
+  returned: when O(accept) is not empty and RV(status) is not V(0)
+  contains:
+    accept:
+      description: The media type that was asked for.
+      type: str
+      sample: application/json
+    status:
+      description: HTTP status. V(0) when no answer came.
+      type: int
+      sample: 503
+    content_type:
+      description: C(Content-Type) of the answer.
+      type: str
+      sample: application/json; charset=utf-8
+    sound:
+      description: >-
+        Whether the answer is of the media type that was asked for and has a body. That of V(application/json) must be
+        JSON, that of V(text/event-stream) must begin with a line.
+      type: bool
+    state:
+      description: As in RV(state).
+      type: str
+      sample: offline
+    ngrok_code:
+      description: As in RV(ngrok_code), or what the agent's page says of it as C(application/json).
+      type: str
+      sample: ERR_NGROK_3200
+    error:
+      description: Why there is no whole answer. Empty otherwise.
+      type: str
 """
 
 import base64
@@ -389,6 +449,7 @@ OURS = ("connection", "content-length", "expect", "host", "origin", "transfer-en
 TIMEOUT_LIMIT = 600  # seconds
 GRACE = 0.5  # seconds after the time-out until a call that knows none, such as getaddrinfo, is left behind
 CONTINUE_LIMIT = 3  # seconds; RFC 9110, section 10.1.1: no client waits for a 100 for ever
+ANSWER_LIMIT = 3  # seconds for a GET
 CLOSE_LIMIT = 0.5  # seconds that a server gets for its close frame
 ADDRESS_LIMIT = 8  # addresses of one name that are tried
 CHUNK = 16384  # bytes
@@ -608,7 +669,7 @@ class Probe:
         verdict = _websocket.judge(status, headers, key, params["origin"], params["subprotocols"])
         found["upgraded"] = verdict[0] == "ok"
         if not found["upgraded"]:
-            return verdict
+            return ("ok", "") if not params["websocket"] and verdict[0] in _websocket.NO_WEBSOCKET else verdict
         found["subprotocol"] = headers.get("sec-websocket-protocol", "")
         frames = _websocket.Frames()
         if params["ping"]:
@@ -706,13 +767,19 @@ class Probe:
     def further(self) -> None:
         """Each may make the verdict worse, as long as nothing else was wrong."""
         found, params = self.found, self.params
-        wanted = (("foreign", params["foreign_origin"]), ("http2", params["http2"]), ("upload", params["upload"]))
+        wanted = (
+            ("foreign", params["foreign_origin"]),
+            ("http2", params["http2"]),
+            ("upload", params["upload"]),
+            ("accept", params["accept"]),
+        )
         for name, value in wanted:
             if not value:
                 continue
             with measured(self.timings, name):
                 reason, error = self.attempt(getattr(self, name))
-            if found["reason"] == "ok" and reason != "ok":
+            sound = found["reason"] == "ok" or (name == "accept" and found["reason"] in _websocket.PAGES)
+            if sound and reason != "ok":
                 found["reason"], found["error"] = reason, error
 
     def foreign(self) -> tuple[str, str]:
@@ -821,6 +888,33 @@ class Probe:
         answer["error"] = f"an upload of {self.params['upload']} bytes is refused with 413"
         return "upload_refused", answer["error"]
 
+    def accept(self) -> tuple[str, str]:
+        """The first bad one counts."""
+        self.found["answers"] = answers = [self.get(media_type) for media_type in self.params["accept"]]
+        page = self.found["reason"] in _websocket.PAGES
+        verdicts = [_websocket.judge_get(answer, page, self.params["websocket"]) for answer in answers]
+        return next((verdict for verdict in verdicts if verdict[0] != "ok"), ("ok", ""))
+
+    def get(self, media_type: str) -> dict[str, Any]:
+        answer: dict[str, Any] = {"accept": media_type, "status": 0, "content_type": "", "sound": False}
+        answer.update(state="", ngrok_code="")
+
+        def ask() -> None:
+            with self.line() as line:
+                line.clock = self.clock.part(ANSWER_LIMIT)
+                line.send(_http.request("GET", self.url, [("Accept", media_type), *self.own_headers()]))
+                answer["status"], headers, rest = read_head(line)
+                kind = headers.get("content-type", "")
+                answer["content_type"], answer["ngrok_code"] = _websocket.shown(kind), _websocket.ngrok_code(headers)
+                answer["state"] = _websocket.shown(headers.get(_websocket.STATE_HEADER, ""))
+                body = read_body(line, headers, rest, media_type)
+            answer["sound"] = _websocket.is_sound(media_type, kind, body)
+            if answer["state"] and media_type == _websocket.JSON:
+                answer["ngrok_code"] = _websocket.told_code(body)
+
+        answer["error"] = self.attempt(ask)[1]
+        return answer
+
 
 def nothing() -> dict[str, Any]:
     """What is returned always."""
@@ -871,6 +965,22 @@ def read_head(line: Line, final: bool = True) -> tuple[int, dict[str, str], byte
         data, seen, total = data + came, len(data), total + len(came)
 
 
+def read_body(line: Line, headers: dict[str, str], data: bytes, media_type: str) -> bytes:
+    """As much as says what it is: all of JSON, the first line of a stream, the beginning of anything else."""
+    while True:
+        try:
+            body, whole = _http.body(headers, data)
+        except _http.WireError as error:
+            raise ProbeError("not_http", f"the answer has {error}") from None
+        told = b"\n" in body if media_type == _websocket.STREAM else media_type != _websocket.JSON and bool(body)
+        if whole or told or len(data) > _http.BODY_LIMIT:
+            return body
+        came = line.receive()
+        if not came:
+            return body
+        data += came
+
+
 def tls_context(ca_path: str, verify: bool, *alpn: str) -> ssl.SSLContext:
     if verify:
         context = ssl.create_default_context(cafile=ca_path or None)
@@ -915,6 +1025,10 @@ def argument_error(params: dict[str, Any]) -> str:
     for name in ("origin", "foreign_origin"):
         if params[name] and not _http.is_value(params[name]):
             return f"{name} must be one line without spaces around it."
+    for media_type in params["accept"]:
+        parts = media_type.split("/")
+        if len(parts) != 2 or not all(map(_http.is_token, parts)):
+            return f"accept: '{_websocket.shown(media_type)}' must be a media type, like application/json."
     for subprotocol in params["subprotocols"]:
         if not _http.is_token(subprotocol):
             return f"subprotocol '{_websocket.shown(subprotocol)}' must be a token (RFC 9110, section 5.6.2)."
@@ -937,10 +1051,12 @@ def main() -> None:
             "ca_path": {"type": "path", "default": ""},
             "verify": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 10},
+            "websocket": {"type": "bool", "default": True},
             "ping": {"type": "bool", "default": True},
             "foreign_origin": {"type": "str", "default": ""},
             "http2": {"type": "bool", "default": False},
             "upload": {"type": "int", "default": 0},
+            "accept": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

@@ -30,10 +30,12 @@ DEFAULTS: dict[str, Any] = {
     "ca_path": "",
     "verify": True,
     "timeout": 10.0,
+    "websocket": True,
     "ping": True,
     "foreign_origin": "",
     "http2": False,
     "upload": 0,
+    "accept": [],
 }
 
 

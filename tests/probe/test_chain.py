@@ -62,6 +62,56 @@ def test_sound(chain: Chain) -> None:
     assert chain.tunnel()["reason"] == "ok"
 
 
+PAGE_FORMS = ["application/json", "text/html"]
+
+
+@pytest.mark.parametrize("fault", ["ERR_NGROK_3200", "ERR_NGROK_8012", "reset"])
+def test_the_page_in_both_forms(chain: Chain, fault: str) -> None:
+    with chain.edge.faulty(ECHO, fault):
+        found, _curl = chain.agent(accept=PAGE_FORMS)
+    assert found["reason"] in _websocket.PAGES, found
+    assert [(answer["accept"], answer["status"], answer["sound"]) for answer in found["answers"]] == [
+        (form, 503, True) for form in PAGE_FORMS
+    ]
+    assert found["answers"][0]["ngrok_code"] == (fault if fault.startswith("ERR_") else "")
+
+
+def test_the_warning_page_is_found_behind_the_page(chain: Chain) -> None:
+    with chain.edge.faulty(ECHO, "ERR_NGROK_6024"):
+        found, _curl = chain.agent(accept=PAGE_FORMS)
+    assert found["reason"] == "interstitial", found
+    assert "ERR_NGROK_6024" in found["error"]
+
+
+def test_a_page_in_another_form_is_no_page(chain: Chain) -> None:
+    with chain.edge.stopped(ECHO):
+        found, _curl = chain.agent(accept=["application/pdf"])
+    assert (found["reason"], found["answers"][0]["sound"]) == ("bad_page", False), found
+
+
+def test_the_apps_own_answers(chain: Chain) -> None:
+    found, _curl = chain.agent(accept=PAGE_FORMS)
+    assert found["reason"] == "ok", found
+    assert [answer["status"] for answer in found["answers"]] == [400, 400]  # what aiohttp says of a GET for a WebSocket
+
+
+def test_a_stream_of_events(chain: Chain) -> None:
+    stream = {"websocket": False, "accept": ["text/event-stream"]}
+    found, _curl = chain.agent("/sse?interval=30", **stream, timeout=4)
+    assert (found["reason"], found["upgraded"], found["answers"][0]["sound"]) == ("ok", False, True), found
+    assert found["timings"]["accept"] < 2000, "it waited for more than the first event"
+    found, _curl = chain.agent("/nothing", **stream)
+    assert found["reason"] == "no_stream", found
+    found, _curl = chain.agent("/status/401", **stream)
+    assert (found["reason"], found["answers"][0]["status"]) == ("ok", 401), found
+
+
+def test_an_app_that_fails_is_no_app_without_a_websocket(chain: Chain) -> None:
+    for path, reason in (("/status/500", "proxy_error"), ("/status/404", "ok"), ("/", "ok")):
+        found, _curl = chain.agent(path, websocket=False, accept=["text/html"])
+        assert found["reason"] == reason, (path, found)
+
+
 def test_ping_through_the_chain(chain: Chain) -> None:
     url = f"http://{chain.proxy.origin.split('//')[1]}/ws"
     found = probe(url, address=chain.proxy.ip, origin=chain.proxy.origin)

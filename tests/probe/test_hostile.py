@@ -35,7 +35,8 @@ class Servers(NamedTuple):
     def ask(self, kind: str, number: int, timeout: float = TIMEOUT) -> tuple[dict[str, Any], float]:
         start = time.monotonic()
         if kind == "http1":
-            found = probe(f"ws://{HOST}:{self.port}/{number}", self.contexts, timeout=timeout)
+            url = f"ws://{HOST}:{self.port}/{number}"
+            found = probe(url, self.contexts, timeout=timeout, accept=["application/json"])
         else:
             url = f"wss://case-{number}.probe.example:{self.tls_port}/ws"
             found = probe(url, self.contexts, timeout=timeout, http2=True)

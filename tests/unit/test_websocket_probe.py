@@ -496,6 +496,114 @@ def test_any_certificate(changes: list[tuple[int, int]]) -> None:
         assert json.dumps(_certificate.facts(bytes(made)))
 
 
+# --- What a GET gets --------------------------------------------------------------------------------------------------
+
+CHUNKED = {"transfer-encoding": "chunked"}
+CHUNKS = b"4;a=b\r\nWiki\r\n6\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "body", "whole"),
+    [
+        ({"content-length": "3"}, b"abcd", b"abc", True),
+        ({"content-length": "5"}, b"abcd", b"abcd", False),
+        ({}, b"abcd", b"abcd", False),
+        (CHUNKED, CHUNKS, b"Wikipedia in \r\n\r\nchunks.", True),
+        (CHUNKED, CHUNKS[:-5], b"Wikipedia in \r\n\r\nchunks.", False),
+        (CHUNKED, CHUNKS[:10], b"Wik", False),
+        (CHUNKED, b"", b"", False),
+        ({**CHUNKED, "content-length": "3"}, b"0\r\n\r\n", b"", True),
+    ],
+)
+def test_body(headers: dict[str, str], data: bytes, body: bytes, whole: bool) -> None:
+    assert _http.body(headers, data) == (body, whole)
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "words"),
+    [
+        ({"content-length": "-1"}, b"a", "no number"),
+        ({"content-length": "3, 3"}, b"a", "no number"),
+        (CHUNKED, b"x\r\n", "without a size"),
+        (CHUNKED, b"1" * 2000, "without a size"),
+        (CHUNKED, b"2\r\nabcde", "longer than it says"),
+    ],
+)
+def test_no_body(headers: dict[str, str], data: bytes, words: str) -> None:
+    with pytest.raises(_http.WireError, match=words):
+        _http.body(headers, data)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=5), st.integers(0, 300))
+def test_a_chunked_body_in_any_pieces(parts: list[bytes], cut: int) -> None:
+    data = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    body, whole = _http.body(CHUNKED, data[:cut])
+    assert b"".join(parts).startswith(body)
+    assert whole is (cut >= len(data) - 2)
+
+
+@given(st.binary(max_size=300))
+def test_any_body(data: bytes) -> None:
+    with contextlib.suppress(_http.WireError):
+        _http.body(CHUNKED, data)
+    _websocket.told_code(data)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content_type", "body", "sound"),
+    [
+        ("text/html", "Text/HTML; charset=utf-8", b"<", True),
+        ("text/html", "text/html", b"", False),
+        ("text/html", "application/json", b"{}", False),
+        ("application/json", "application/json", b'{"a": 1}', True),
+        ("application/json", "application/json", b"null", False),
+        ("application/json", "application/json", b"[" * 100000, False),
+        ("text/event-stream", "text/event-stream", b"data: 1\n", True),
+        ("text/event-stream", "text/event-stream", b"data", False),
+    ],
+)
+def test_sound(media_type: str, content_type: str, body: bytes, sound: bool) -> None:
+    assert _websocket.is_sound(media_type, content_type, body) is sound
+
+
+def test_the_code_in_the_page() -> None:
+    text = (ROOT / "roles" / "agent_proxy" / "files" / "offline.js").read_text(encoding="utf-8")
+    assert "facts.ngrok_error_code = code" in text
+    assert _websocket.told_code(b'{"state": "offline", "ngrok_error_code": "ERR_NGROK_3200"}') == "ERR_NGROK_3200"
+    assert _websocket.told_code(b'{"ngrok_error_code": "<b>"}') == ""
+    assert _websocket.told_code(b"[]") == ""
+
+
+@pytest.mark.parametrize(
+    ("given_answer", "page", "websocket", "reason"),
+    [
+        ({}, False, True, "ok"),
+        ({"status": 404}, False, True, "ok"),
+        ({"status": 500}, False, True, "ok"),
+        ({"status": 500}, False, False, "proxy_error"),
+        ({"status": 0, "error": "no answer"}, False, True, "ok"),
+        ({"status": 0, "error": "no answer"}, False, False, "proxy_error"),
+        ({"status": 503, "state": "offline"}, False, True, "offline"),
+        ({"status": 503, "state": "refused", "ngrok_code": "ERR_NGROK_6024"}, False, True, "interstitial"),
+        ({"status": 503, "state": "refused", "ngrok_code": "ERR_NGROK_6024"}, True, True, "interstitial"),
+        ({"status": 200, "ngrok_code": "ERR_NGROK_6024"}, False, False, "interstitial"),
+        ({"status": 503, "state": "offline", "ngrok_code": "ERR_NGROK_3200"}, True, True, "ok"),
+        ({"status": 503, "state": "offline", "sound": False}, True, True, "bad_page"),
+        ({"status": 200}, True, True, "bad_page"),
+        ({"accept": "text/event-stream"}, False, False, "ok"),
+        ({"accept": "text/event-stream", "sound": False}, False, False, "no_stream"),
+        ({"accept": "text/event-stream", "sound": False, "status": 401}, False, False, "ok"),
+        ({"accept": "text/event-stream", "sound": False, "status": 404}, False, True, "no_stream"),
+    ],
+)
+def test_judge_get(given_answer: dict[str, Any], page: bool, websocket: bool, reason: str) -> None:
+    sound = {"accept": "text/html", "status": 200, "content_type": "", "sound": True}
+    answer = {**sound, "state": "", "ngrok_code": "", "error": "", **given_answer}
+    found, sentence = _websocket.judge_get(answer, page, websocket)
+    assert found == reason
+    assert bool(sentence) is (reason != "ok")
+
+
 # --- The module's arguments and documentation -------------------------------------------------------------------------
 
 
@@ -513,6 +621,8 @@ def run(capsys: pytest.CaptureFixture[str], **arguments: Any) -> Any:
         ({"origin": "https://a\r\nX: y"}, "origin must be one line"),
         ({"foreign_origin": "a\n"}, "foreign_origin must be one line"),
         ({"subprotocols": ["a b"]}, "subprotocol 'a b' must be a token"),
+        ({"accept": ["json"]}, "accept: 'json' must be a media type"),
+        ({"accept": ["a/b\r\nX: y"]}, "must be a media type"),
         ({"headers": {"a b": "c"}}, "headers: 'a b' must be"),
         ({"headers": {"a": "c\r\nd"}}, "headers: 'a' must be"),
         ({"url": "https://u:p@a.example/"}, "has credentials"),
@@ -560,7 +670,7 @@ def test_every_reason_is_documented() -> None:
 
 def test_everything_that_is_returned_is_documented() -> None:
     documented = yaml.safe_load(websocket_probe.RETURN)
-    assert set(documented) == {*websocket_probe.nothing(), "foreign", "http2", "upload"}
+    assert set(documented) == {*websocket_probe.nothing(), "foreign", "http2", "upload", "answers"}
 
 
 def test_headers_of_ones_own_replace_ours() -> None:

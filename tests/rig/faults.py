@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from . import playbook
-from .releases import FILES, HOME, ONE, UP, Stand, note, seconds_to_restore, undisturbed
+from .releases import FILES, ONE, UP, Stand, note, seconds_to_restore, undisturbed
 from .shell import run
+from .stand import HOME
 
 Fault = Callable[[Stand], None]
 BLACK_HOLE = "hole.ngrok-free.app"

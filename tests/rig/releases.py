@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import load, playbook, scenario, servers
-from .edge_client import Edge
-from .shell import STATE, run, say, wait_for
-from .visitor import Visitor
+from . import load, playbook, stand
+from .shell import STATE, say, wait_for
 
-HOME = "/home/deploy/vaettir"
 ROLLBACK = "locki.vaettir.rollback_agent"
 ONE: dict[str, Any] = {"name": "one", "target_url": "https://second.ngrok-free.app"}
 TWO: dict[str, Any] = {"name": "two", "target_url": "http://edge.test:9000"}
@@ -38,36 +35,15 @@ def public(agent: str) -> str:
 
 
 @dataclass
-class Stand:
+class Stand(stand.Stand):
     """The one server of the scenario."""
 
-    server: str
-    address: str
-    edge: Edge
     settings: dict[str, Any] = field(default_factory=dict)  # of agent one, as last deployed with success
     size: int = 300  # the last max_body_size in MB: each release has one of its own
     spoiled: bool = False
     alone: bool = False  # the soak test: with all the time and the whole machine
 
-    @classmethod
-    def current(cls) -> Stand:
-        state = scenario.current()
-        ((name, address),) = state["servers"].items()
-        return cls(name, address, Edge(state["outside"]["control"]))
-
-    @property
-    def visitor(self) -> Visitor:
-        return Visitor(self.address)
-
     # -- the server -----------------------------------------------------------------------------------------------
-
-    def shell(self, script: str, user: str = "deploy", *, check: bool = True, text: str = "") -> str:
-        words = ["docker", "exec", "-i", "-u", user, self.server, "bash", "-ec", f"cd {HOME}; {script}"]
-        return run(words, check=check, input=text).stdout
-
-    def write(self, path: str, content: str) -> None:
-        """In place, as an editor does."""
-        self.shell(f"cat > {path}", text=content)
 
     def state(self) -> dict[str, str]:
         """What a failed release has to leave as it was: files, images, containers."""
@@ -167,12 +143,6 @@ class Stand:
     def served(self, agent: str = "one", seconds: float = 60) -> None:
         answer = self.visitor.until(public(agent), 200, seconds)
         assert answer.status == 200, (answer.status, answer.headers)
-
-    def reboot(self) -> None:
-        """The whole server, power off and on."""
-        run(["docker", "restart", "-t", "10", self.server])
-        state = scenario.current()
-        self.address = servers.server_up(self.server, state["outside"]["ip"])["ip"]
 
 
 def note(line: str) -> None:

@@ -4,38 +4,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.rig import ca, faults, images, molecule_run
+from tests.rig import faults
 from tests.rig.releases import UP, Stand, undisturbed
-from tests.rig.shell import ROOT, wait_for
+from tests.rig.shell import wait_for
+from tests.rig.stand import converged
 from tests.rig.transcript import Transcript
 
-SCENARIO = "releases"
 SOCKETS, PER_SECOND, RELEASES, RECIPES = 500, 40, 100, 3
 
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    """The server of the scenario `releases`; KEEP=1 leaves it running."""
-    molecule_run.LOGS.mkdir(parents=True, exist_ok=True)
-    images.build_all()
-    ca.ensure()
-    assert molecule_run.run(SCENARIO, "converge"), f"see .rig/logs/{SCENARIO}.log"
-    os.environ["MOLECULE_SCENARIO_NAME"] = SCENARIO
-    os.environ["MOLECULE_PROJECT_DIRECTORY"] = str(ROOT)
-    folder = molecule_run.environment(SCENARIO)["MOLECULE_EPHEMERAL_DIRECTORY"]
-    os.environ["MOLECULE_INVENTORY_FILE"] = f"{folder}/inventory/ansible_inventory.yml"
-    try:
+    with converged("releases"):
         stand = Stand.current()
         stand.alone = True
         yield stand
-    finally:
-        if not os.environ.get("KEEP"):
-            molecule_run.run(SCENARIO, "destroy")
 
 
 def test_a_hundred_releases_and_the_recipes_way(stand: Stand) -> None:

@@ -9,8 +9,9 @@ import time
 from itertools import pairwise
 
 from tests.rig import playbook
-from tests.rig.releases import HOME, TUNNEL, UP, Stand, note, public, release_json, undisturbed
+from tests.rig.releases import TUNNEL, UP, Stand, note, public, release_json, undisturbed
 from tests.rig.shell import wait_for
+from tests.rig.stand import HOME
 
 KEPT = 3
 WINDOW = 12  # seconds, of molecule.yml

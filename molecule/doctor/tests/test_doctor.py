@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A dozen of the faults; `make soak` has all."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rig.doctor import Stand
+from tests.rig.troubleshooting import DOZEN, FAULTS
+
+
+@pytest.fixture(scope="session")
+def stand() -> Stand:
+    return Stand.current()
+
+
+@pytest.mark.parametrize("fault", DOZEN)
+def test_fault(stand: Stand, fault: str):
+    row = stand.check(FAULTS[fault])
+    assert row.right, row
+    assert row.healed, row

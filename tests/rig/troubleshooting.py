@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""All faults, and docs/troubleshooting.md, which is what became of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from . import faults_server, faults_traefik, faults_tunnel
+from .doctor import Fault, Row
+from .shell import ROOT
+
+_LISTS = (faults_tunnel, faults_server, faults_traefik)
+FAULTS: dict[str, Fault] = {fault.name: fault for part in _LISTS for fault in part.FAULTS}
+DOZEN: tuple[str, ...] = tuple(name for part in _LISTS for name in part.DOZEN)
+RIGHT, HEALED = 0.95, 0.8  # shares
+PAGE = ROOT / "docs" / "troubleshooting.md"
+
+HEAD = """\
+# Troubleshooting
+
+One command asks every hop between the app and its visitors, names the first that is broken, and prints what mends it.
+It changes nothing:
+
+```bash
+ansible-playbook diagnose-agent.yml -e agent=ocapistaine
+```
+
+Its exit status is 0 when the chain works, a warning included. `-e report_file=PATH` writes the same as JSON.
+
+The tables are what it said when each of these {faults} faults was made in a real chain, that of an agent `one` with the
+domain `one.vaettir.example`. It named the right hop of {right}. *Healed* is whether what it prints was enough, for a
+second diagnosis and for a visitor: `yes` when a program did what is printed, `by hand` when that is a person's work.
+{healed} were healed, {hands} of them by hand. The server's name and addresses stand here as words.
+
+This page is written by `make soak`, and by nothing else.
+"""
+COLUMNS = ("What is wrong", "What the diagnosis says", "What mends it", "Healed")
+
+
+def _plain(text: str, names: dict[str, str]) -> str:
+    """Without what is another one in each run."""
+    for name, word in names.items():
+        text = text.replace(name, word)
+    text = re.sub(r"\b[0-9]{1,3}(\.[0-9]{1,3}){3}\b", "ADDRESS", text)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _healed(row: Row) -> str:
+    return "no" if row.problem else "by hand" if row.fault.by_hand else "yes"
+
+
+def page(rows: Sequence[Row], names: dict[str, str]) -> str:
+    """`names`: of this run's machines, with what stands in their place."""
+    parts = [
+        HEAD.format(
+            faults=len(rows),
+            right=sum(row.right for row in rows),
+            healed=sum(row.healed for row in rows),
+            hands=sum(_healed(row) == "by hand" for row in rows),
+        )
+    ]
+    for hop in dict.fromkeys(row.fault.hop for row in rows):
+        parts.append(f"\n## {hop[0].upper()}{hop[1:]}\n\n| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|\n")
+        for row in rows:
+            if row.fault.hop == hop:
+                cells = (row.fault.name, row.told["why"], row.told["fix"], _healed(row))
+                parts.append(f"| {' | '.join(_plain(cell, names) for cell in cells)} |\n")
+    return "".join(parts)

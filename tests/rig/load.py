@@ -26,7 +26,7 @@ from .visitor import Visitor, _Resolver
 
 SECONDS = 10  # an answer that takes longer is a failed request, a socket that is silent for longer a dropped one
 EVERY = 2.0  # seconds between two messages of one socket
-LIMIT = 1800  # seconds; nobody's load outlives a test that hangs
+LIMIT = 3600  # seconds; nobody's load outlives a test that hangs
 OPENING = 32  # handshakes under way at once
 WAYS = (("GET", False), ("POST", True), ("POST", False), ("GET", True))  # method, on a connection of its own
 
@@ -86,6 +86,8 @@ def on(
     try:
         load.wait_until_open()
         yield load.visitors
+        if load.visitors.seconds > limit:
+            raise RigError(f"the load on {url} had ended after {limit:g} s, before what it was there for")
     finally:
         load.end()
 

@@ -6,10 +6,15 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .shell import STATE, only_one, run, say
 
+if TYPE_CHECKING:
+    import trustme
+
 FOLDER = STATE / "ca"
+AUTHORITY_KEY = FOLDER / "ca.key"
 SSH_KEY = STATE / "ssh" / "id_ed25519"
 EDGE_NAMES = ("edge.test", "*.ngrok-free.app", "*.ngrok-free.dev", "*.ngrok.app")
 PUBLIC_NAMES = ("*.vaettir.localhost", "*.vaettir.example", "*.one.example")
@@ -33,10 +38,12 @@ def _ensure() -> dict[str, str]:
         "wrong-name": (("wrong-name.test",), now + VALID),
         "expired": (EDGE_NAMES, now - datetime.timedelta(days=1)),
     }
-    if not all(_good(FOLDER / f"{name}.pem", *certificate) for name, certificate in wanted.items()):
+    good = all(_good(FOLDER / f"{name}.pem", *certificate) for name, certificate in wanted.items())
+    if not good or not AUTHORITY_KEY.exists():
         say("making the CA of the run and its certificates (.rig/ca)")
         authority = trustme.CA(organization_name="locki.vaettir test rig")
         _write(FOLDER / "ca.pem", authority.cert_pem.bytes(), 0o644)
+        _write(AUTHORITY_KEY, authority.private_key_pem.bytes())
         for name, (names, end) in wanted.items():
             leaf = authority.issue_cert(*names, common_name=names[0], not_before=end - 2 * VALID, not_after=end)
             _write(FOLDER / f"{name}.key", leaf.private_key_pem.bytes())
@@ -46,6 +53,13 @@ def _ensure() -> dict[str, str]:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "locki.vaettir test rig", "-f", SSH_KEY])
     paths = {path.name: path for path in sorted(FOLDER.iterdir())}
     return {name: str(path) for name, path in {**paths, "ssh": SSH_KEY}.items()}
+
+
+def authority() -> trustme.CA:
+    """The CA of the run, for certificates that one test alone needs."""
+    import trustme
+
+    return trustme.CA.from_pem((FOLDER / "ca.pem").read_bytes(), AUTHORITY_KEY.read_bytes())
 
 
 def _good(path: Path, names: tuple[str, ...], end: datetime.datetime) -> bool:

@@ -69,6 +69,13 @@ def inspect(kind: str, *names: str) -> dict[str, Any] | None:
     return None
 
 
+def containers() -> list[dict[str, Any]]:
+    """`docker inspect` of all that run."""
+    identifiers = checked("ps", "--quiet", timeout=20).split()
+    found: list[dict[str, Any]] = json.loads(docker("inspect", "--type", "container", *identifiers)[1] or "[]")
+    return found
+
+
 def environment(container: dict[str, Any]) -> dict[str, str]:
     """The environment a container was created with."""
     return dict(item.split("=", 1) for item in container["Config"]["Env"] or [] if "=" in item)

@@ -21,6 +21,15 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def room(folder: str) -> dict[str, int]:
+    """What is left where the folder is, or is to be."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    found = os.statvfs(folder)
+    return {"disk_free": found.f_bavail * found.f_frsize, "inodes_free": found.f_favail if found.f_files else 1}
+
+
 def read_bytes(path: str) -> bytes | None:
     """The file's bytes, or None where there is no file."""
     try:

@@ -154,9 +154,13 @@ def _wrong_network(chain: Chain) -> Match:
 
 
 def _not_enabled(chain: Chain) -> Match:
-    enabled = str((chain.container.get("labels") or {}).get("traefik.enable", "")).lower()
+    return bool(chain.container) and _ignored(chain, (chain.container.get("labels") or {}).get("traefik.enable", ""))
+
+
+def _ignored(chain: Chain, enable: object) -> bool:
+    """Whether Traefik leaves a container with this label out."""
     default = str((chain.proxy.get("flags") or {}).get("providers.docker.exposedbydefault", "true")).lower()
-    return bool(chain.container) and (enabled == "false" or (default == "false" and enabled != "true"))
+    return (str(enable).lower() or default) not in ("true", "t", "1")
 
 
 def _no_router(chain: Chain) -> Match:
@@ -173,6 +177,7 @@ def _two_routers(chain: Chain) -> Match:
         router
         for router in chain.found.get("routers") or []
         if not router.get("own") and domain in hosts(router["rule"]) and "Path" not in str(router["rule"])
+        if not _ignored(chain, router.get("enable", "true"))
     ]
     return bool(other) and {
         "error": ", ".join(sorted({f"{router['name']} of {router['container']}" for router in other}))

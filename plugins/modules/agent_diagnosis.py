@@ -142,7 +142,6 @@ routers:
   returned: always
 """
 
-import json
 import os
 import re
 import socket
@@ -160,9 +159,9 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _module,
     _names,
     _release,
+    _traefik,
 )
 
-_ROUTER = re.compile(r"traefik\.http\.routers\.([^.]+)\.rule", re.IGNORECASE)
 _TAIL = 200  # lines of a log
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)")
@@ -172,12 +171,6 @@ _NGINX_WORRIES = re.compile(r"\[(error|crit|alert|emerg)\]|^agent-proxy: ", re.M
 def log(identifier: str) -> list[str]:
     _status, output, error = _docker.docker("logs", "--tail", str(_TAIL), identifier, timeout=20)
     return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
-
-
-def flags(words: list[str]) -> dict[str, str]:
-    """Traefik's `--a.b=c`, names in lower case; a flag without a value is true."""
-    pairs = (word[2:].partition("=") for word in words if word.startswith("--"))
-    return {name.lower(): value if equals else "true" for name, equals, value in pairs}
 
 
 def networks(container: dict[str, Any]) -> list[str]:
@@ -205,46 +198,9 @@ def state(container: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def routers(container: dict[str, Any], agent: str, own: str) -> list[dict[str, Any]]:
-    """What a container's labels tell Traefik. One that drains or is tried is the agent's own, too."""
-    owner = _docker.labels(container).get(_docker.AGENT_LABEL)
-    labels = {key.lower(): value for key, value in _docker.labels(container).items()}
-    found = []
-    for key, rule in labels.items():
-        match = _ROUTER.fullmatch(key)
-        if not match:
-            continue
-        name, base = match.group(1), f"traefik.http.routers.{match.group(1)}"
-        service = labels.get(f"{base}.service", name)
-        ports = [value for label, value in labels.items() if label.endswith(".loadbalancer.server.port")]
-        used = [word.split("@")[0].strip() for word in labels.get(f"{base}.middlewares", "").split(",")]
-        found.append(
-            {
-                "name": name,
-                "rule": rule,
-                "container": container["Name"].lstrip("/"),
-                "own": owner == agent or container["Name"] == f"/{own}",
-                "entrypoints": labels.get(f"{base}.entrypoints", ""),
-                "certresolver": labels.get(f"{base}.tls.certresolver", ""),
-                "port": labels.get(f"traefik.http.services.{service}.loadbalancer.server.port", (ports or [""])[0]),
-                "retry": any(f"traefik.http.middlewares.{word}.retry.attempts" in labels for word in used if word),
-            }
-        )
-    return found
-
-
 def in_order(addresses: list[str]) -> list[str]:
     """Each once, IPv4 first: nginx asks for no other unless it is told to."""
     return sorted(dict.fromkeys(addresses), key=lambda address: ":" in address)
-
-
-def running() -> list[dict[str, Any]]:
-    identifiers = _docker.checked("ps", "--quiet", timeout=20).split()
-    if not identifiers:
-        return []
-    output = _docker.docker("inspect", "--type", "container", *identifiers)[1]
-    found: list[dict[str, Any]] = json.loads(output or "[]")
-    return found
 
 
 class Diagnosis:
@@ -260,7 +216,7 @@ class Diagnosis:
     def collect(self) -> dict[str, Any]:
         error = ""
         try:
-            self.there = running()
+            self.there = _docker.containers()
             self.agent = _agent.Agent(self.params["project"], self.name).current()
         except _docker.DockerError as failure:
             error = str(failure)
@@ -272,7 +228,7 @@ class Diagnosis:
         return {
             "error": error,
             "time": time.time(),
-            **self.disk(),
+            **_files.room(self.root),
             "env": {"target": env},
             "target": target,
             "resolved": addresses,
@@ -281,20 +237,14 @@ class Diagnosis:
             "container": self.container(),
             **self.files(target),
             "traefik": self.traefik(),
-            "routers": [one for container in self.there for one in routers(container, self.name, self.own_name())],
+            "routers": self.routers(),
             "ca_path": self.ca_path(),
         }
 
-    def own_name(self) -> str:
-        return str(_agent.Agent(self.params["project"], self.name).container_name)
-
-    def disk(self) -> dict[str, int]:
-        folder = self.root if os.path.isdir(self.root) else "/"
-        found = os.statvfs(folder)
-        return {
-            "disk_free": found.f_bavail * found.f_frsize,
-            "inodes_free": found.f_favail if found.f_files else 1,
-        }
+    def routers(self) -> list[dict[str, Any]]:
+        own = _agent.Agent(self.params["project"], self.name).container_name
+        found = [one for container in self.there for one in _traefik.routers(container)]
+        return _traefik.owned(found, self.name, own)
 
     # --- The tunnel ---------------------------------------------------------------------------------------------------
 
@@ -438,15 +388,15 @@ class Diagnosis:
         answers = alive(container)
         told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if answers else ""
         number = re.search(r"(?m)^Version:\s*(\S+)", told)
-        tag = container["Config"]["Image"].rpartition(":")[2]
         lines = [line for line in log(container["Id"]) if _TRAEFIK_WORRIES.search(line)]
         about = [line for line in lines if "acme" in line.lower() or self.name in line]
         bindings = container["NetworkSettings"]["Ports"] or {}
         words = [*(container["Config"]["Entrypoint"] or []), *(container["Config"]["Cmd"] or [])]
         return {
             **state(container),
-            "version": number.group(1) if number else tag,
-            "flags": flags(words),
+            "version": number.group(1) if number else _traefik.version(container),
+            "godebug": _docker.environment(container).get("GODEBUG", ""),
+            "flags": _traefik.flags(words),
             "ports": {
                 one["HostPort"]: inside.partition("/")[0] for inside, ones in bindings.items() for one in ones or []
             },

@@ -27,7 +27,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Nothing is changed in either mode, so the probe is made in check mode as well.
+    details: Nothing is changed in either mode, so the probe is made in check mode as well.
   diff_mode:
     support: N/A
   platform:
@@ -36,12 +36,18 @@ notes:
   - Needs nothing but Python on the host that runs it. Use C(delegate_to) to probe from the control node.
   - Proxies of the environment (C(HTTPS_PROXY) and its like) are not used.
   - Redirects are not followed, since a browser does not follow them in a handshake either.
+  - What stands in O(headers) may be seen in a verbose run's output. Where it is a secret, give the task C(no_log).
+  - The playbook C(locki.vaettir.diagnose_agent) asks with this module at every hop of an agent's chain, names the
+    first broken one and what mends it. C(locki.vaettir.verify_agent) is the proof alone.
 seealso:
   - module: locki.vaettir.websocket_curl
     description: The same handshake with curl. What that module tells apart has the same word here.
   - name: RFC 6455
     description: The WebSocket protocol.
     link: https://www.rfc-editor.org/rfc/rfc6455
+  - name: RFC 6454
+    description: The web origin concept.
+    link: https://www.rfc-editor.org/rfc/rfc6454
   - name: RFC 8441
     description: Bootstrapping WebSockets with HTTP/2.
     link: https://www.rfc-editor.org/rfc/rfc8441
@@ -162,6 +168,13 @@ EXAMPLES = r"""
   delegate_to: localhost
   register: probe
 
+- name: A server with an authority of its own, which wants a subprotocol
+  locki.vaettir.websocket_probe:
+    url: wss://chat.example.net:8443/socket
+    subprotocols: [graphql-transport-ws]
+    ca_path: /etc/ssl/our-authority.pem
+  register: probe
+
 - name: The tunnel itself, as the agent's nginx asks it
   locki.vaettir.websocket_probe:
     url: https://ocapistaine.ngrok-free.app/_stcore/stream
@@ -182,6 +195,10 @@ EXAMPLES = r"""
     msg: "{{ probe.reason }}: {{ probe.error }}"
   when: probe.reason != 'ok'
 
+- name: The app answers a ping within a quarter of a second
+  ansible.builtin.assert:
+    that: probe.timings.ping < 250
+
 - name: The certificate is good for two more weeks
   ansible.builtin.assert:
     that: (probe.certificate.not_after | to_datetime('%Y-%m-%dT%H:%M:%SZ') - now(utc=true)).days >= 14
@@ -196,55 +213,63 @@ upgraded:
   sample: true
 reason:
   description:
-    - What came of it, in one word of this list. Where M(locki.vaettir.websocket_curl) has a coarser word for the same
-      thing behind an agent's proxy, it stands in brackets.
+    - What came of it, in one word of this list, which is closed. Where M(locki.vaettir.websocket_curl) has a coarser
+      word for the same thing behind an agent's proxy, it stands in brackets.
+    - The first that applies, in the order of handshake, ping, O(foreign_origin), O(http2), O(upload), O(accept). Where
+      the handshake met a page, O(accept) may still say V(interstitial) or V(bad_page).
     - V(ok) - everything that was asked is as it should be.
+    - 'B(Without a connection:)'
     - V(dns) - the host name has no address.
     - V(refused) - nothing listens on the port.
-    - V(unreachable) - no way to the address (V(refused)).
-    - V(timeout) - no connection, TLS handshake or answer in time.
-    - V(tls_untrusted) - the certificate's issuer is not trusted.
+    - V(unreachable) - no way to the address, as without a route (V(refused)).
+    - V(timeout) - no connection, TLS handshake or answer in time, as behind a firewall that drops packets.
+    - 'B(Without trust:)'
+    - V(tls_untrusted) - the certificate's issuer is not trusted, as that of a staging authority.
     - V(tls_pending) - Traefik's own default certificate, as long as it has none for the name (V(tls_untrusted)).
     - V(tls_name) - the certificate is for other names (V(tls_untrusted)).
-    - V(tls_expired) - the certificate is not valid yet, or not any more (V(tls_untrusted)).
+    - V(tls_expired) - the certificate is not valid yet, or not any more, or the clock is wrong (V(tls_untrusted)).
     - V(tls_failed) - the TLS handshake broke off, as on a port that speaks plain HTTP (V(tls_untrusted)).
+    - 'B(Without an answer of HTTP:)'
     - V(no_answer) - the connection ended before an answer.
     - V(not_http) - what came is no HTTP answer (V(no_answer)).
     - V(too_large) - a header or a frame beyond the limits, see RV(error) (V(no_answer)).
-    - V(refused_origin) - 403.
+    - 'B(With another answer than 101:)'
+    - V(refused_origin) - 403, the server does not want O(origin), or nobody at this path.
     - V(bad_key) - 400, the handshake did not arrive as it was sent, or lacks a subprotocol that the server demands
       (V(not_a_websocket)).
     - V(no_upgrade) - 426, Upgrade did not arrive, or the server speaks another version (V(not_a_websocket)).
-    - V(redirected) - any 3xx (V(not_a_websocket)).
+    - V(redirected) - any 3xx, see RV(headers) for the location (V(not_a_websocket)).
     - V(unauthorized) - 401 or 407 (V(not_a_websocket)).
     - V(too_many_requests) - 429 that is not the tunnel's (V(not_a_websocket)).
-    - V(not_a_websocket) - any other answer below 500.
+    - V(not_a_websocket) - any other answer below 500, as of a page at this path.
     - V(no_route) - 404 that is not an agent's, as Traefik sends it where it has no router.
-    - V(proxy_error) - 500 and above.
+    - V(proxy_error) - 500 and above, as of a proxy that cannot reach what is behind it.
+    - "B(With an answer of an agent's chain:)"
     - V(stopped) - the agent's own container does not run. Its page container answers.
+    - V(maintenance) - the agent is closed for maintenance (V(offline)).
     - V(offline) - the tunnel is offline.
     - V(app_down) - the tunnel is up, but not the app behind it (V(offline)).
     - V(rate_limit) - the tunnel's limit of requests per minute is reached (V(offline)).
     - V(quota) - the month's quota of the tunnel is used up (V(offline)).
     - V(tunnel_refused) - any other error of ngrok's edge, see RV(ngrok_code) (V(offline)).
-    - V(maintenance) - the agent is closed for maintenance (V(offline)).
     - V(interstitial) - ngrok's warning page for browsers (V(not_a_websocket)).
-    - V(bad_accept) - 101 with a wrong C(Sec-WebSocket-Accept).
-    - V(bad_upgrade) - 101 that lacks C(websocket) in Upgrade or C(Upgrade) in Connection (V(ok)).
-    - V(bad_extension) - 101 with an extension that was not offered (V(ok)).
-    - V(bad_subprotocol) - 101 with a subprotocol that was not offered, or with none of O(subprotocols) (V(ok)).
+    - 'B(With 101, and yet without a sound WebSocket:)'
+    - V(bad_accept) - a wrong C(Sec-WebSocket-Accept), as of a server that does not know the protocol.
+    - V(bad_upgrade) - Upgrade without C(websocket), or Connection without C(Upgrade) (V(ok)).
+    - V(bad_extension) - an extension that was not offered (V(ok)).
+    - V(bad_subprotocol) - a subprotocol that was not offered, or none of O(subprotocols) (V(ok)).
     - V(bad_frame) - a frame that RFC 6455, section 5, forbids (V(ok)).
     - V(closed) - the WebSocket ended before the pong, see RV(close_code) (V(ok)).
     - V(no_pong) - no pong in time (V(ok)).
+    - 'B(After a further question:)'
     - V(foreign_origin) - O(foreign_origin) was not refused with 403, see RV(foreign) (V(ok)).
     - V(bad_http2) - the server chose HTTP/2 and then broke its rules or did not speak, see RV(http2) (V(ok)).
     - V(bad_connect) - extended CONNECT is advertised and does not work, see RV(http2) (V(ok)).
-    - V(upload_refused) - 413 for O(upload) (V(ok)).
+    - V(upload_refused) - 413 for O(upload), see RV(upload) (V(ok)).
     - V(no_stream) - no stream of events for V(text/event-stream) in O(accept), see RV(answers) (V(ok)).
     - V(bad_page) - the page in place of the app does not come in a form of O(accept), see RV(answers) (V(offline)).
-    - V(unforeseen) - an error of this module. Please report it with RV(error).
-    - The first that applies, in the order of handshake, ping, O(foreign_origin), O(http2), O(upload), O(accept). Where
-      the handshake met a page, O(accept) may still say V(interstitial) or V(bad_page).
+    - 'B(Without a verdict:)'
+    - V(unforeseen) - an error of its own. Please report it with RV(error).
   type: str
   returned: always
   sample: ok
@@ -305,6 +330,7 @@ certificate:
     subject:
       description: Common name of the certificate. Empty when it has none, which is usual.
       type: str
+      sample: ocapistaine.vaettir.example.org
     names:
       description: DNS names and IP addresses that it is for, 100 at most.
       type: list
@@ -319,13 +345,50 @@ certificate:
       type: str
       sample: '2026-12-30T00:00:00Z'
 timings:
-  description:
-    - Milliseconds of each phase that was reached. C(dns), C(connect), C(tls), C(handshake) (request sent to header
-      received) and C(ping) (round trip inside the WebSocket) are those of the first connection.
-    - C(foreign), C(http2), C(upload) and C(accept) are for the whole question. C(total) is for everything.
+  description: How long each phase took, in milliseconds. Phases that were not reached are left out.
   type: dict
   returned: always
-  sample: {dns: 1.2, connect: 0.4, tls: 5.1, handshake: 31.0, ping: 30.3, total: 68.9}
+  contains:
+    dns:
+      description: Until the host name had an address.
+      type: float
+      sample: 1.2
+    connect:
+      description: Until the TCP connection was there.
+      type: float
+      sample: 0.4
+    tls:
+      description: The TLS handshake.
+      type: float
+      sample: 5.1
+    handshake:
+      description: The WebSocket's handshake, from the request to the header of the answer.
+      type: float
+      sample: 31.0
+    ping:
+      description: Round trip inside the WebSocket.
+      type: float
+      sample: 30.3
+    foreign:
+      description: The whole question of O(foreign_origin).
+      type: float
+      sample: 12.4
+    http2:
+      description: The whole question of O(http2).
+      type: float
+      sample: 8.7
+    upload:
+      description: The whole question of O(upload).
+      type: float
+      sample: 9.1
+    accept:
+      description: The whole question of O(accept).
+      type: float
+      sample: 27.9
+    total:
+      description: Everything together.
+      type: float
+      sample: 127.0
 foreign:
   description: What became of the handshake with O(foreign_origin).
   type: dict
@@ -334,6 +397,7 @@ foreign:
     refused:
       description: Whether the answer was 403.
       type: bool
+      sample: true
     status:
       description: >-
         HTTP status. V(101) means that any website may use the app with its visitors' cookies. V(0) for no answer.
@@ -346,6 +410,7 @@ foreign:
     error:
       description: The same as a sentence.
       type: str
+      sample: 'answer 403 instead of 101: the Origin https://foreign.example is refused'
 http2:
   description: What became of O(http2).
   type: dict
@@ -361,6 +426,7 @@ http2:
     error:
       description: The same as a sentence. Empty for V(ok).
       type: str
+      sample: the server does not choose h2
     settings:
       description: >-
         The server's first SETTINGS (RFC 9113, section 6.5.2) by the names of the RFCs, unknown ones by their number.
@@ -369,11 +435,13 @@ http2:
     extended_connect:
       description: Whether C(SETTINGS_ENABLE_CONNECT_PROTOCOL) is 1.
       type: bool
+      sample: true
     works:
       description: >-
         Whether an extended CONNECT opened the WebSocket and, with O(ping), a pong came back. Asked only if
         RV(http2.extended_connect).
       type: bool
+      sample: true
     status:
       description: HTTP status of the extended CONNECT. V(0) when there was none.
       type: int
@@ -386,6 +454,7 @@ upload:
     refused:
       description: Whether the answer was 413 (RFC 9110, section 15.5.14). No other answer says anything about the size.
       type: bool
+      sample: false
     status:
       description: >-
         HTTP status. V(100) asks for the body. V(0) when nothing came within 3 seconds, which is no refusal either.
@@ -394,6 +463,7 @@ upload:
     error:
       description: Why there is no status, or that it was refused. Empty otherwise.
       type: str
+      sample: an upload of 2097152 bytes is refused with 413
 answers:
   description: What became of each GET, in the order of O(accept).
   type: list
@@ -417,6 +487,7 @@ answers:
         Whether the answer is of the media type that was asked for and has a body. That of V(application/json) must be
         JSON, that of V(text/event-stream) must begin with a line.
       type: bool
+      sample: true
     state:
       description: As in RV(state).
       type: str
@@ -428,6 +499,7 @@ answers:
     error:
       description: Why there is no whole answer. Empty otherwise.
       type: str
+      sample: no more bytes came within 3 s
 """
 
 import base64

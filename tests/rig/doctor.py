@@ -113,6 +113,8 @@ class Stand(stand.Stand):
         """A playbook by its name in a checkout, for agent one."""
         if name != DIAGNOSE:
             self.deployed = self.inventory
+        if name == UPGRADE:
+            options += ("-e", "confirm=true")  # what a person is asked for
         book = f"locki.vaettir.{name.removesuffix('.yml').replace('-', '_')}"
         return playbook.run(book, *options, extra=self.inventory, resolver=self.resolver)
 

@@ -26,6 +26,8 @@ def main() -> Any:
     command = commands.add_parser("ca", help="the CA of the run and its certificates, in .rig/ca")
     command = commands.add_parser("outside-up", help="the world outside: DNS, ngrok edge, apps")
     command.add_argument("name")
+    command = commands.add_parser("pebble-up", help="the certificate authority of an outside world")
+    command.add_argument("outside")
     command = commands.add_parser("server-up", help="a systemd server with its own Docker")
     command.add_argument("name")
     command.add_argument("--dns", required=True, metavar="IP", help="address of the outside container")
@@ -56,6 +58,10 @@ def main() -> Any:
         from . import ca
 
         return ca.ensure()
+    if options.command == "pebble-up":
+        from . import pebble
+
+        return pebble.Pebble(options.outside).up()
     if options.command.startswith("scenario-"):
         from . import scenario
 

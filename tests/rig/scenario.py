@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import ca, images, servers
+from . import ca, images, pebble, servers
 from .shell import STATE, RigError
 
 Platform = dict[str, Any]
@@ -64,7 +64,8 @@ def load(platforms: list[Platform]) -> dict[str, Any]:
 def down(name: str, platforms: list[Platform]) -> dict[str, Any]:
     """Removes all of a scenario."""
     state_file(name).unlink(missing_ok=True)
-    return servers.down([outside_name(name), *(platform["name"] for platform in platforms)])
+    outside = outside_name(name)
+    return servers.down([outside, pebble.container(outside), *(platform["name"] for platform in platforms)])
 
 
 def current() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from . import ca, images, machine
@@ -17,6 +18,7 @@ from .shell import LABEL, STATE, RigError, digest, run, say, wait_for
 
 SPEC_LABEL = f"{LABEL}.spec"  # digest of what a container was made from: the same again means it is kept
 CA_IN_OUTSIDE = "/etc/rig"
+PEBBLE_SETTINGS = "/etc/pebble"
 CONTROL_PORT = 4040
 
 # What systemd and an inner dockerd need; --privileged is refused by Docker 20.10 where CAP_SYS_RESOURCE is missing.
@@ -37,19 +39,30 @@ def outside_up(name: str) -> dict[str, Any]:
     changed = _container(name, "outside", images.OUTSIDE, [], put_ca, digest([ca.FOLDER]))
     url = control(name)
     _wait(name, "the outside world", lambda: _healthy(url), 60)
-    return {"name": name, "ip": _address(name), "control": url, "changed": changed}
+    return {"name": name, "ip": address(name), "control": url, "changed": changed}
 
 
 def apps_up(name: str) -> dict[str, Any]:
     """Starts the laptop with the apps of all profiles (kept if it runs as wanted); each has a port of its own."""
     changed = _container(name, "apps", images.APPS, [])
     _wait(name, "the apps", lambda: run(["docker", "logs", name]).stdout.endswith("apps: ready\n"), 60)
-    return {"name": name, "ip": _address(name), "changed": changed}
+    return {"name": name, "ip": address(name), "changed": changed}
+
+
+def pebble_up(name: str, dns: str, settings: Path) -> dict[str, Any]:
+    """Starts the certificate authority with the settings of that folder (kept if it runs as wanted)."""
+
+    def put_settings() -> None:
+        run(["docker", "cp", f"{settings}/.", f"{name}:{PEBBLE_SETTINGS}"])
+
+    changed = _container(name, "pebble", images.PEBBLE, ["--dns", dns], put_settings, digest([settings]))
+    _wait(name, "Pebble", lambda: "ACME directory" in run(["docker", "logs", name]).stdout, 30)
+    return {"name": name, "ip": address(name), "changed": changed}
 
 
 def control(outside: str) -> str:
     """The URL of an outside world's control API."""
-    return f"http://{_address(outside)}:{CONTROL_PORT}"
+    return f"http://{address(outside)}:{CONTROL_PORT}"
 
 
 def server_up(name: str, dns: str, publish: Sequence[str] = (), bare: bool = False) -> dict[str, Any]:
@@ -72,7 +85,7 @@ def server_up(name: str, dns: str, publish: Sequence[str] = (), bare: bool = Fal
     key = ca.SSH_KEY.with_suffix(".pub").read_text(encoding="ascii")
     script = "umask 077; mkdir -p ~/.ssh; cat > ~/.ssh/authorized_keys"
     run(["docker", "exec", "-i", "-u", "deploy", name, "bash", "-lc", f"cd; HOME=/home/deploy; {script}"], input=key)
-    return {"name": name, "ip": _address(name), "changed": changed}
+    return {"name": name, "ip": address(name), "changed": changed}
 
 
 def down(names: Sequence[str]) -> dict[str, Any]:
@@ -166,7 +179,8 @@ def _container(
     return True
 
 
-def _address(name: str) -> str:
+def address(name: str) -> str:
+    """Of a container, as the others reach it."""
     networks = json.loads(run(["docker", "inspect", "-f", "{{json .NetworkSettings.Networks}}", name]).stdout)
     return str(networks["bridge"]["IPAddress"])
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,9 +52,9 @@ class _Resolver(AbstractResolver):
 
 
 class Visitor:
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.trust = ssl.create_default_context(cafile=str(ca.FOLDER / "ca.pem"))
+    def __init__(self, address: str, authority: Path = ca.FOLDER / "ca.pem") -> None:
+        self.address, self.authority = address, authority
+        self.trust = ssl.create_default_context(cafile=str(authority))
 
     def get(self, url: str, method: str = "GET", **headers: str) -> Answer:
         """One answer; redirects are not followed."""
@@ -88,7 +89,7 @@ class Visitor:
     def alpn(self, url: str, *offered: str) -> str | None:
         """The protocol that the server chooses."""
         parts = urlsplit(url)
-        trust = ssl.create_default_context(cafile=str(ca.FOLDER / "ca.pem"))
+        trust = ssl.create_default_context(cafile=str(self.authority))
         trust.set_alpn_protocols(list(offered))
         with (
             socket.create_connection((self.address, parts.port or 443), SECONDS) as plain,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _foreseen
 
 
 def addresses(host: str) -> list[str]:
@@ -26,4 +26,5 @@ class FilterModule:
             "addresses": addresses,
             "diagnosis": _diagnosis.diagnosis,
             "diagnosis_lines": _diagnosis.lines,
+            "foreseen": _foreseen.foreseen,
         }

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from . import _rules_public, _rules_server, _rules_traefik, _rules_tunnel
-from ._chain import BROKEN, DEPENDS, OK, UNKNOWN, WARN, Chain, Question, Rule
+from ._chain import BROKEN, DEPENDS, OK, UNKNOWN, WARN, Chain, Match, Question, Rule
 
 _PARTS = (_rules_tunnel, _rules_server, _rules_traefik, _rules_public)
 QUESTIONS: tuple[Question, ...] = tuple(question for part in _PARTS for question in part.QUESTIONS)
@@ -36,19 +36,21 @@ def _verdict(rule: Rule, hop: str, chain: Chain) -> str:
     return WARN if chain.works(hop) else BROKEN
 
 
+def _told(rule: Rule, chain: Chain, match: Match) -> dict[str, str]:
+    words = {**chain.words(), **(match if isinstance(match, dict) else {})}
+    return {"rule": rule.id, "why": _filled(rule.wrong, words), "fix": _filled(rule.fix, words)}
+
+
 def finding(question: Question, chain: Chain) -> dict[str, str]:
-    words = chain.words()
     made = {
         "hop": question.hop,
-        "asked": _filled(question.asked, words),
+        "asked": _filled(question.asked, chain.words()),
         "found": " ".join(question.found(chain).split()),
     }
     for rule in RULES:
         match = rule.question == question.id and rule.applies(chain)
         if match:
-            words.update(match if isinstance(match, dict) else {})
-            told = {"rule": rule.id, "why": _filled(rule.wrong, words), "fix": _filled(rule.fix, words)}
-            return {**made, "verdict": _verdict(rule, question.hop, chain), **told}
+            return {**made, "verdict": _verdict(rule, question.hop, chain), **_told(rule, chain, match)}
     return {**made, "verdict": OK if made["found"] else UNKNOWN, "rule": "", "why": "", "fix": ""}
 
 
@@ -56,6 +58,16 @@ def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
     """One for each question, from the app to the visitor."""
     chain = Chain(facts)
     return [finding(question, chain) for question in QUESTIONS]
+
+
+def beforehand(facts: dict[str, Any]) -> list[dict[str, str]]:
+    """What is known to break, or to be worth a warning, before there is a chain to ask."""
+    chain, found = Chain(facts), []
+    for rule in RULES:
+        match = bool(rule.beforehand) and rule.applies(chain)
+        if match:
+            found.append({**_told(rule, chain, match), "verdict": rule.beforehand})
+    return found
 
 
 def first(found: list[dict[str, str]]) -> dict[str, str]:

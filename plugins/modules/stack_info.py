@@ -38,6 +38,10 @@ options:
     description: Name of the compose project. Its Traefik may already hold these ports.
     type: str
     default: vaettir
+  control_time:
+    description: The control node's clock as it asks, in seconds since 1970, to be given back beside the server's own.
+    type: float
+    default: 0
   definition:
     description: >-
       Text of the compose file that the folder is to have, for the running Traefik to be compared with. Empty compares
@@ -78,6 +82,22 @@ distribution:
   type: dict
   returned: always
   sample: {"id": "debian", "version": "13"}
+time:
+  description: The server's clock, in seconds since 1970.
+  type: float
+  returned: always
+control_time:
+  description: What O(control_time) says.
+  type: float
+  returned: always
+disk_free:
+  description: Bytes that are left where the project folder is, or is to be.
+  type: int
+  returned: always
+inodes_free:
+  description: Files that may still be made there. V(1) where the file system has no limit.
+  type: int
+  returned: always
 docker:
   description: Docker Engine.
   type: dict
@@ -89,6 +109,10 @@ docker:
     version:
       description: Version of the engine. Empty when its daemon does not answer.
       type: str
+    min_api:
+      description: Oldest version of its API that it speaks.
+      type: str
+      sample: "1.44"
     error:
       description: Why the daemon does not answer.
       type: str
@@ -114,6 +138,13 @@ traefik:
     image:
       description: Image that it was made from.
       type: str
+    version:
+      description: Its version, as the image says. Empty when that says none.
+      type: str
+      sample: v3.7.15
+    godebug:
+      description: The variable C(GODEBUG) of its environment.
+      type: str
     ports:
       description: TCP ports that it publishes.
       type: list
@@ -127,6 +158,24 @@ traefik:
       type: list
       elements: str
       sample: [its compose service differs]
+routers:
+  description: Routers that the labels of running containers tell Traefik of.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    name:
+      description: The router.
+      type: str
+    rule:
+      description: What requests it takes.
+      type: str
+    container:
+      description: The container's name.
+      type: str
+    agent:
+      description: The agent whose container it is. Empty for one of somebody else's.
+      type: str
 taken_ports:
   description: Ports of O(ports) that another program listens on.
   type: list
@@ -199,10 +248,11 @@ import pwd
 import re
 import shutil
 import subprocess
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _module, _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _module, _names, _traefik
 
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -272,11 +322,14 @@ def traefik_reasons(root: str, container: dict[str, Any], definition: str) -> li
 def traefik_state(root: str, name: str, definition: str) -> dict[str, Any]:
     container = _docker.inspect("container", name)
     if not container:
-        return {"status": "", "health": "", "image": "", "ports": [], "command": [], "reasons": []}
+        told = dict.fromkeys(("status", "health", "image", "version", "godebug"), "")
+        return {**told, "ports": [], "command": [], "reasons": []}
     return {
         "status": container["State"]["Status"],
         "health": _docker.health(container),
         "image": container["Config"]["Image"],
+        "version": _traefik.version(container),
+        "godebug": _docker.environment(container).get("GODEBUG", ""),
         "ports": published(container),
         "command": container["Config"]["Cmd"] or [],
         "reasons": traefik_reasons(root, container, definition) if definition else [],
@@ -340,8 +393,17 @@ def fragments(root: str) -> list[str]:
     return [os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(root, "agents/*.yml"))]
 
 
+def routers() -> list[dict[str, Any]]:
+    """Nothing where Docker does not answer."""
+    with contextlib.suppress(_docker.DockerError):
+        return [router for container in _docker.containers() for router in _traefik.routers(container)]
+    return []
+
+
 def collect(root: str, ports: list[int], project: str, definition: str) -> dict[str, Any]:
-    status, version, error = _docker.docker("version", "--format", "{{.Server.Version}}", timeout=20)
+    form = "{{.Server.Version}} {{.Server.MinAPIVersion}}"
+    status, versions, error = _docker.docker("version", "--format", form, timeout=20)
+    version, _space, min_api = versions.strip().partition(" ") if status == 0 else ("", "", "")
     _compose_status, compose, _error = _docker.docker("compose", "version", "--short", timeout=20)
     manifest = _files.Manifest(root)
     traefik = traefik_state(root, f"{project}-traefik-1", definition)
@@ -352,14 +414,18 @@ def collect(root: str, ports: list[int], project: str, definition: str) -> dict[
         "managed": manifest.exists,
         "written": manifest.paths(),
         "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "time": time.time(),
+        **_files.room(root),
         "distribution": parse_os_release(release.decode(errors="replace")),
         "docker": {
             "installed": status != 127,
-            "version": version.strip() if status == 0 else "",
+            "version": version,
+            "min_api": min_api,
             "error": "" if status == 0 else error.splitlines()[-1] if error else "no answer",
         },
         "compose": {"version": compose.strip().lstrip("v")},
         "traefik": traefik,
+        "routers": routers(),
         "taken_ports": taken_ports(ports, traefik["ports"]),
         **project_state(root, project),
         "curl": shutil.which("curl") is not None,
@@ -376,13 +442,20 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
             "project": {"type": "str", "default": "vaettir"},
+            "control_time": {"type": "float", "default": 0},
             "definition": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     given = module.params
     root = os.path.abspath(given["root"])
-    _module.finish(module, lambda: collect(root, given["ports"], given["project"], given["definition"]))
+    _module.finish(
+        module,
+        lambda: {
+            "control_time": given["control_time"],
+            **collect(root, given["ports"], given["project"], given["definition"]),
+        },
+    )
 
 
 if __name__ == "__main__":

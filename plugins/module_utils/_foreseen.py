@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What the diagnosis would find after a deploy, as far as it is known before anything is touched. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _diagnosis, _traefik
+from ._chain import STOP
+
+Facts = dict[str, Any]
+
+
+def _proxies(server: Facts) -> list[Facts]:
+    """The Traefik that is wanted, and the one that stays as it runs."""
+    wanted, runs = server["wanted"], server["stack"]["traefik"]
+    found: list[Facts] = []
+    if wanted:
+        tag = _traefik.tag(wanted["image"], "traefik")
+        found.append({"version": tag, "flags": _traefik.flags(wanted["command"])})
+    if server["stays"] and runs["status"] == "running":
+        found.append({**runs, "flags": _traefik.flags(runs["command"]), "ports": {}})
+    return found or [{}]
+
+
+def _facts(server: Facts, proxy: Facts, agents: list[Facts], agent: Facts, domain: str) -> Facts:
+    stack, name = server["stack"], agent.get("name", "")
+    # Those of the agents of this run are made anew.
+    others = [router for router in stack["routers"] if router["agent"] not in [one["name"] for one in agents]]
+    image = agent.get("base_image", "") if server["wanted"] else ""  # else the owner's
+    control = {"time": stack["control_time"], "server_addresses": server["addresses"]}
+    if domain in server["resolved"]:
+        control["addresses"] = server["resolved"][domain]
+    return {
+        "agent": {**agent, "domain": domain, "server": server["name"], "project": server["project"]},
+        "stack": stack,
+        "found": {
+            **{key: stack[key] for key in ("time", "disk_free", "inodes_free")},
+            "traefik": proxy,
+            "container": {"nginx": _traefik.tag(image, "nginx")},
+            "routers": _traefik.owned(others, name, f"{server['project']}-{name}-1"),
+        },
+        "control": control,
+    }
+
+
+def findings(server: Facts, agents: list[Facts]) -> list[dict[str, str]]:
+    """Of a server, or what its agents add to that."""
+    proxies = _proxies(server)
+    found = [one for proxy in proxies for one in _diagnosis.beforehand(_facts(server, proxy, [], {}, ""))]
+    if agents:
+        known = {one["rule"] for one in found}
+        asked = [(proxy, agent, domain) for agent in agents for domain in agent["domains"] for proxy in proxies]
+        added = [one for who in asked for one in _diagnosis.beforehand(_facts(server, who[0], agents, *who[1:]))]
+        found = [one for one in added if one["rule"] not in known]
+    return [one for index, one in enumerate(found) if one not in found[:index]]
+
+
+def foreseen(server: Facts, agents: list[Facts], insist: list[str] | str) -> Facts:
+    """Why a run stops, in one sentence, and of what it only warns."""
+    wished = insist.split(",") if isinstance(insist, str) else insist
+    stops, warnings = [], []
+    for one in findings(server, agents):
+        if one["verdict"] == STOP and one["rule"] not in wished:
+            stops.append(one)
+        else:
+            insisted = f" ({one['rule']}, insisted)" if one["verdict"] == STOP else ""
+            warnings.append(f"{server['name']}: {one['why']}{insisted}. To mend it: {one['fix']}.")
+    rules = ",".join(dict.fromkeys([*wished, *(one["rule"] for one in stops)]))
+    told = "; ".join(f"{one['why']}; to mend it: {one['fix']}" for one in stops)
+    error = f"{server['name']}: {told}; to go on all the same, add `-e stack_insist={rules}`." if stops else ""
+    return {"error": error, "warnings": warnings}

@@ -269,7 +269,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "nothing listens at {target_url}",
-        "start what is to answer there, or set target_url of agent {agent}",
+        "start what is to answer there, or set target_url of agent {agent} to where it listens, and `{deploy}`",
         lambda chain: _reason(chain, "refused") and not chain.is_https,
     ),
     Rule(
@@ -295,7 +295,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "what answers behind the tunnel is no Streamlit app any more, or has another base path",
-        "on the laptop: start the app, remove server.baseUrlPath, and lead ngrok to its port",
+        "on the laptop: `ngrok http --url={target_url} PORT`; the app must be started without server.baseUrlPath",
         lambda chain: _no_streamlit(chain) and chain.found.get("verified"),
     ),
     Rule(
@@ -303,7 +303,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "the app refuses its own public origin, which origin_mode `preserve` passes on",
-        "start the app with --server.corsAllowedOrigins={public_origin}, or set origin_mode of {agent} to rewrite",
+        "set origin_mode of agent {agent} to rewrite, and `{deploy}`; or let the app take {public_origin}",
         lambda chain: (
             _refused(chain)
             and chain.agent.get("probe_path")
@@ -316,7 +316,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "the app refuses the tunnel's own origin",
-        "set origin_mode of agent {agent} to preserve, and server.corsAllowedOrigins of the app to {public_origin}",
+        "set origin_mode of agent {agent} to preserve, and `{deploy}`; the app must take {public_origin} then",
         lambda chain: _refused(chain) and _stream(chain) and not _no_streamlit(chain) and not _secret_refused(chain),
     ),
     Rule(
@@ -324,7 +324,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "the app has no WebSocket at {probe_path} ({error})",
-        "set probe_path of agent {agent} to its WebSocket's path, or to '' if it has none, or set its profile",
+        "set probe_path of agent {agent} to '' (it has none) or to its WebSocket's path, and `{deploy}`",
         lambda chain: (
             _apps_answer(chain)
             and not (_no_streamlit(chain) or _scheme(chain) or _edge_login(chain) or _secret_refused(chain))
@@ -388,7 +388,7 @@ RULES: tuple[Rule, ...] = (
         "edge_connection",
         BROKEN,
         "{target_url} begins with https://, and what is there speaks no TLS ({error})",
-        "set target_url of agent {agent} to http://…, and `{deploy}`",
+        "set target_url of agent {agent} to http://{target_host}:{target_port}, and `{deploy}`",
         lambda chain: _no_tls(chain) and {"error": chain.tunnel.get("error", "")},
     ),
     Rule(
@@ -427,7 +427,7 @@ RULES: tuple[Rule, ...] = (
         "edge_connection",
         BROKEN,
         "no connection from {server} to {target_url} ({error})",
-        "on {server}: `sudo ufw allow out 443/tcp`, or set target_url of agent {agent} to the URL that ngrok prints",
+        "wait for ngrok (status.ngrok.com), or set target_url of agent {agent} to its URL, and `{deploy}`",
         lambda chain: (
             _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
             and not _no_tls(chain)

@@ -15,7 +15,7 @@ class Dns:
     def __init__(self, ip: str, port: int = 53) -> None:
         self.ip, self.port = ip, port
         self.state = "up"
-        self.addresses: dict[str, str] = {}  # hosts that are elsewhere
+        self.addresses: dict[str, str] = {}  # hosts that are elsewhere, or with "" nowhere
         self._process: asyncio.subprocess.Process | None = None
 
     def command(self) -> list[str]:
@@ -26,11 +26,11 @@ class Dns:
         return ["dnsmasq", *options, f"--port={self.port}", *own, *others]
 
     async def set(self, state: str | None = None, host: str | None = None, address: str | None = None) -> None:
-        """A new state, or a new address of one host (None: the edge's own again)."""
+        """A new state, or a new address of one host ("": there is no such name; None: the edge's own again)."""
         self.state = state or self.state
         if host:
             self.addresses.pop(host, None)
-            if address:
+            if address is not None:
                 self.addresses[host] = address
         await self.stop()
         if self.state != "down":

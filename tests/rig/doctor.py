@@ -90,6 +90,7 @@ class Stand(stand.Stand):
         default_factory=lambda: {
             "PORT": str(PORT),
             "the URL that ngrok prints": TARGET,
+            "where it listens": TARGET,
             "its authority's PEM file": str(ca.FOLDER / "ca.pem"),
         }
     )
@@ -138,7 +139,7 @@ class Stand(stand.Stand):
         """The first alternative of the sentence in which there is something to do, all of it."""
         text = _ASIDE.sub("", fix)
         for word, value in self.obvious.items():
-            text = text.replace(word, value)
+            text = re.sub(rf"\b{re.escape(word)}\b", value, text)
         for part in _ALTERNATIVES.split(text):
             steps = [step for step in _STEP.finditer(part) if DIAGNOSE not in step[0]]
             for step in steps:
@@ -183,7 +184,8 @@ class Stand(stand.Stand):
             return str(told["sentence"])
         try:
             page = self.visitor.get(f"{PUBLIC}/").status
-            handshake = self.visitor.handshake(PUBLIC + STREAM, PUBLIC)[0]
+            socket = self.agent.get("probe_path", STREAM)
+            handshake = self.visitor.handshake(PUBLIC + socket, PUBLIC)[0] if socket else 101
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"a visitor gets {error}"
         return "" if (page, handshake) == (200, 101) else f"a visitor gets {page}, and {handshake} for the WebSocket"

@@ -128,5 +128,5 @@ class Edge:
         self.call("PUT", "/dns", {"state": state})
 
     def address(self, host: str, address: str | None) -> None:
-        """What DNS says of one host; None: the edge's own address again."""
+        """What DNS says of one host; "": there is none; None: the edge's own address again."""
         self.call("PUT", f"/dns/{host}", {"address": address})

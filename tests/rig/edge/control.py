@@ -163,10 +163,10 @@ def application(edge: Edge) -> web.Application:
         host, server = tunnel_host(request, known=False), name_server()
         address = (await fields(request, {"address"}))["address"]
         try:
-            if address is not None:
+            if address:
                 ipaddress.ip_address(str(address))
         except ValueError:
-            raise RefusedError(400, f"address must be an IP address or null, not {address!r}") from None
+            raise RefusedError(400, f"address must be an IP address, '' or null, not {address!r}") from None
         await server.set(host=host, address=address)
         return await show_dns(request)
 

@@ -45,6 +45,8 @@ ERRORS = {
     "ERR_NGROK_8014": Error(403, "The agent of {host} is blocked."),
 }
 
+# What the ngrok agent is at fault for: over as soon as one is started anew.
+OF_THE_AGENT = ("ERR_NGROK_724", "ERR_NGROK_742", "ERR_NGROK_743")
 # Faults that strike before any HTTP is spoken.
 LINE_FAULTS = ("reset", "blackhole")
 CERTIFICATE_FAULTS = ("bad_certificate", "wrong_name", "expired_certificate")

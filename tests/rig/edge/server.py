@@ -316,8 +316,11 @@ class Edge:
         tunnel.fault, tunnel.status = fault, status
 
     def put(self, host: str, app: str) -> None:
-        """A new tunnel, or another app behind a known one, whose fault stays."""
-        self.tunnels.setdefault(host, Tunnel(app)).app = app
+        """A new tunnel, or another app behind a known one, whose fault stays unless it was the ngrok agent's."""
+        tunnel = self.tunnels.setdefault(host, Tunnel(app))
+        tunnel.app = app
+        if tunnel.fault in errors.OF_THE_AGENT:
+            tunnel.fault = tunnel.status = None
 
     def remove(self, host: str) -> None:
         """The ngrok agent goes away: what it was carrying breaks off, idle connections to the edge stay."""

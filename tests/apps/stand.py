@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import secrets
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from yarl import URL
 
 from tests.rig import ca, images, servers
 from tests.rig.edge_client import Edge
+from tests.rig.playbook import resolving
 from tests.rig.shell import ROOT, VENV, run
 from tests.rig.visitor import Visitor, _Resolver
 
@@ -77,16 +80,28 @@ class World:
         return asyncio.run(main())
 
 
-def play(playbook: str, *options: str) -> str:
-    """The user's command over this inventory; its words in one line."""
+def play(playbook: str, *options: str, fails: bool = False) -> str:
+    """The user's command over this inventory, where the world's names are known; its words in one line."""
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
-    command: list[str | Path] = [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, playbook, *options]
-    return " ".join(run(command, cwd=ROOT, env=environment, timeout=600).stdout.split())
+    with tempfile.TemporaryDirectory() as folder:
+        command: list[str | Path] = resolving(Path(folder, "resolv.conf"), servers.address(OUTSIDE))
+        command += [VENV / "bin" / "ansible-playbook", "-i", INVENTORY, playbook, *options]
+        done = run(command, check=not fails, cwd=ROOT, env=environment, timeout=600)
+    assert bool(done.returncode) == fails, done.stdout[-6000:]
+    return " ".join(done.stdout.split())
 
 
 def deploy(*options: str) -> str:
     """What a user types."""
     return play("deploy-agent.yml", *options)
+
+
+def diagnose(*options: str, broken: bool = False) -> dict[str, dict[str, Any]]:
+    """The report that the diagnosis writes, by agent."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "report.json")
+        play("diagnose-agent.yml", "-e", f"report_file={path}", *options, fails=broken)
+        return {one["agent"]: one for one in json.loads(path.read_text())["agents"]}
 
 
 def up() -> World:
@@ -100,6 +115,8 @@ def up() -> World:
     edge = Edge(outside["control"])
     for agent, port in PORTS.items():
         edge.put(tunnel(agent), f"http://{laptop['ip']}:{port}")
+    for name in (DOMAIN, SERVER):  # of the agents, and of the server in the inventory
+        edge.address(name, server["ip"])
     deployed = deploy()
     with socket.create_connection((server["ip"], PORT)) as connection:
         return World(server["ip"], connection.getsockname()[0], edge, Visitor(server["ip"]), deployed)

@@ -89,7 +89,7 @@ def run(
         trace = Path(folder, "trace")
         trace.touch()
         words: list[str | Path] = [
-            *(_resolving(Path(folder, "resolv.conf"), resolver) if resolver else []),
+            *(resolving(Path(folder, "resolv.conf"), resolver) if resolver else []),
             VENV / "bin" / "ansible-playbook",
             "-i",
             os.environ["MOLECULE_INVENTORY_FILE"],
@@ -123,7 +123,7 @@ def run(
             return Run(process.returncode, output.read(), list(_events(trace)))
 
 
-def _resolving(path: Path, resolver: str) -> list[str | Path]:
+def resolving(path: Path, resolver: str) -> list[str | Path]:
     """In a mount namespace of its own, which an ordinary user may have as well."""
     path.write_text(f"nameserver {resolver}\n", encoding="ascii")
     who = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""No false alarm: diagnosis and proof of chains that work, with an app of every profile at their end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from .stand import INVENTORY, SERVER, SOCKETS, World, diagnose, play
+
+AGENTS = [agent["name"] for agent in yaml.safe_load(INVENTORY.read_text())["vaettir"]["vars"]["vaettir_agents"]]
+
+
+@pytest.fixture(scope="module")
+def report(world: World) -> dict[str, dict[str, Any]]:  # noqa: ARG001
+    return diagnose()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_there_is_nothing_to_find(report, agent):
+    assert [one for one in report[agent]["findings"] if one["verdict"] in ("broken", "warn")] == []
+    assert report[agent]["sentence"] == f"{agent} on {SERVER}: every hop that could be asked works."
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_hop_was_asked(report, agent):
+    """But for its Origin an app that has no WebSocket."""
+    silent = {one["asked"] for one in report[agent]["findings"] if not one["found"]}
+    origins = {"a foreign Origin, straight at the tunnel", "a foreign Origin"}
+    assert silent == (set() if agent in SOCKETS else origins)
+
+
+@pytest.mark.usefixtures("world")
+def test_each_is_proven_in_one_line():
+    told = play("verify-agent.yml").partition("TASK [Proof]")[2].partition("TASK [")[0]
+    assert {agent: told.count(f" {agent} on {SERVER}: ") for agent in AGENTS} == dict.fromkeys(AGENTS, 1)
+    assert "FAILED" not in told
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_deployed_and_not_declared_is_said():
+    told = play("diagnose-agent.yml", "-e", '{"vaettir_agents": [{"name": "ocapistaine"}]}')
+    others = ", ".join(sorted(set(AGENTS) - {"ocapistaine"}))
+    assert f"{others} on {SERVER}: not declared, so not asked." in told
+    assert f"ocapistaine on {SERVER}: every hop that could be asked works." in told

@@ -35,6 +35,7 @@ class Chain:
         self.tunnel, self.nginx, self.traefik, self.routed, self.public = (
             dict(probes.get(name) or {}) for name in ("tunnel", "nginx", "traefik", "routed", "public")
         )
+        self.elsewhere: dict[str, Any] = probes.get("elsewhere") or {}  # the tunnel, from the control node
         self.container: dict[str, Any] = self.found.get("container") or {}
         self.proxy: dict[str, Any] = self.found.get("traefik") or {}
         self.unreachable = str(facts.get("unreachable") or "")
@@ -62,6 +63,11 @@ class Chain:
     def answered(self) -> bool:
         """Whether the edge, or the service in its place, was reached at all."""
         return bool(self.tunnel) and (self.tunnel.get("status", 0) > 0 or "handshake" in self.tunnel.get("timings", {}))
+
+    @property
+    def only_elsewhere(self) -> bool:
+        """Whether somebody else reaches the edge, which this server does not."""
+        return not self.answered and bool(self.elsewhere.get("status") or self.elsewhere.get("certificate"))
 
     @property
     def no_authority(self) -> bool:

@@ -170,12 +170,18 @@ def _connected(chain: Chain) -> str:
 
 def _edge_connection(chain: Chain) -> str:
     tunnel = chain.tunnel
-    if not tunnel or chain.no_authority:
+    if not tunnel or chain.no_authority or _no_way(chain):
         return ""
     if tunnel.get("reason") in _UNREACHED or (tunnel.get("reason") == "timeout" and not chain.answered):
         return str(tunnel.get("error", ""))
     issuer = (tunnel.get("certificate") or {}).get("issuer")
     return f"{tunnel.get('address', '')}{', certificate of ' + str(issuer) if issuer else ''}"
+
+
+def _addresses(chain: Chain) -> str:
+    resolved = chain.found.get("resolved") or {}
+    told = ", ".join(resolved.get("addresses") or [])
+    return told or ("" if chain.only_elsewhere else str(resolved.get("error", "")))
 
 
 def _coded(codes: tuple[int, ...]) -> Callable[[Chain], Match]:
@@ -224,6 +230,24 @@ def _scheme(chain: Chain) -> Match:
     return not chain.is_https and (sent or (_reason(chain, "bad_key") and chain.target.endswith(":443")))
 
 
+def _unreached(chain: Chain) -> Match:
+    """By the server, and by its container as well."""
+    return (
+        _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
+        and not _no_tls(chain)
+        and (chain.is_https or not _reason(chain, "refused"))
+        and not chain.tunnel.get("status")
+        and not (chain.answered and _reason(chain, "timeout"))
+        and not chain.good(chain.nginx)
+        and {"error": chain.tunnel.get("error", "")}
+    )
+
+
+def _no_way(chain: Chain) -> Match:
+    """It is the server that does not get there."""
+    return chain.only_elsewhere and _unreached(chain)
+
+
 def _no_tls(chain: Chain) -> bool:
     """OpenSSL's words for what is no TLS at all."""
     told = str(chain.tunnel.get("error", ""))
@@ -247,10 +271,7 @@ QUESTIONS = (
         "edge_dns",
         EDGE,
         "addresses of {target_host}",
-        lambda chain: (
-            ", ".join((chain.found.get("resolved") or {}).get("addresses") or [])
-            or str((chain.found.get("resolved") or {}).get("error", ""))
-        ),
+        _addresses,
     ),
     Question("edge_connection", EDGE, "a connection to {target_url}", _edge_connection),
     Question(
@@ -323,13 +344,13 @@ RULES: tuple[Rule, ...] = (
         "app_no_websocket",
         "app",
         BROKEN,
-        "the app has no WebSocket at {probe_path} ({error})",
+        "the app has no WebSocket at {probe_path}: it answers {error}",
         "set probe_path of agent {agent} to '' (it has none) or to its WebSocket's path, and `{deploy}`",
         lambda chain: (
             _apps_answer(chain)
             and not (_no_streamlit(chain) or _scheme(chain) or _edge_login(chain) or _secret_refused(chain))
             and _reason(chain, *_NO_WEBSOCKET)
-            and {"error": chain.tunnel.get("error", "")}
+            and {"error": str(chain.tunnel.get("status", ""))}
         ),
     ),
     Rule(
@@ -372,6 +393,7 @@ RULES: tuple[Rule, ...] = (
             bool(chain.found.get("resolved"))
             and not chain.found["resolved"].get("addresses")
             and not no_resolver(chain)
+            and not chain.only_elsewhere
             and {"error": chain.found["resolved"].get("error", "")}
         ),
     ),
@@ -428,14 +450,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "no connection from {server} to {target_url} ({error})",
         "wait for ngrok (status.ngrok.com), or set target_url of agent {agent} to its URL, and `{deploy}`",
-        lambda chain: (
-            _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
-            and not _no_tls(chain)
-            and (chain.is_https or not _reason(chain, "refused"))
-            and not chain.tunnel.get("status")
-            and not (chain.answered and _reason(chain, "timeout"))
-            and {"error": chain.tunnel.get("error", "")}
-        ),
+        lambda chain: not chain.only_elsewhere and _unreached(chain),
     ),
     *(Rule(name, "edge", BROKEN, wrong, fix, _coded(codes)) for name, hop, codes, wrong, fix in CODES if hop == EDGE),
     Rule(
@@ -477,5 +492,27 @@ RULES: tuple[Rule, ...] = (
         "what answers at {target_url} is no Streamlit app: it is somebody else's tunnel, or another app",
         "set target_url of agent {agent} to the URL that ngrok prints, and profile to the app's, and `{deploy}`",
         lambda chain: _no_streamlit(chain) and not chain.found.get("verified"),
+    ),
+    # --- the server's way to the edge, which the control node does reach
+    Rule(
+        "server_no_way_out",
+        "egress",
+        BROKEN,
+        "{server} gets no connection to {target_url}, and the control node does ({error})",
+        "on {server}: `sudo iptables -I OUTPUT -p tcp --dport {target_port} -j ACCEPT`, and in the provider's firewall",
+        _no_way,
+    ),
+    Rule(
+        "server_other_dns",
+        "egress",
+        BROKEN,
+        "{server} finds no address of {target_host}, and the control node does ({error})",
+        "on {server}: `echo nameserver 1.1.1.1 | sudo tee /etc/resolv.conf`, then `sudo systemctl restart docker`",
+        lambda chain: (
+            chain.only_elsewhere
+            and not (chain.found.get("resolved") or {}).get("addresses")
+            and not no_resolver(chain)
+            and {"error": (chain.found.get("resolved") or {}).get("error", "")}
+        ),
     ),
 )

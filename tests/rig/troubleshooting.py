@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from . import faults_server, faults_traefik, faults_tunnel
 from .doctor import Fault, Row
@@ -36,6 +37,7 @@ second diagnosis and for a visitor: `yes` when a program did what is printed, `b
 
 This page is written by `make soak`, and by nothing else.
 """
+HOP = "## Hop: "
 COLUMNS = ("What is wrong", "What the diagnosis says", "What mends it", "Healed")
 
 
@@ -62,9 +64,30 @@ def page(rows: Sequence[Row], names: dict[str, str]) -> str:
         )
     ]
     for hop in dict.fromkeys(row.fault.hop for row in rows):
-        parts.append(f"\n## {hop[0].upper()}{hop[1:]}\n\n| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|\n")
+        parts.append(f"\n{HOP}{hop}\n\n| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|\n")
         for row in rows:
             if row.fault.hop == hop:
                 cells = (row.fault.name, row.told["why"], row.told["fix"], _healed(row))
                 parts.append(f"| {' | '.join(_plain(cell, names) for cell in cells)} |\n")
     return "".join(parts)
+
+
+class Told(NamedTuple):
+    """A row as the page has it."""
+
+    hop: str
+    name: str
+    why: str
+    fix: str
+    healed: str
+
+
+def read() -> Iterator[Told]:
+    """The page's rows."""
+    hop = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if line.startswith(HOP):
+            hop = line.removeprefix(HOP)
+        elif cells and cells[0] not in (COLUMNS[0], "---"):
+            yield Told(hop, *cells)

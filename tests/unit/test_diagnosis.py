@@ -149,6 +149,16 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("edge_unreached", shown(nobody("tls_failed", error="the TLS handshake broke off: Connection reset by peer"))),
     ("edge_unreached", {**shown(nobody("timeout")), PUBLIC: nobody("timeout", address="203.0.113.7")}),
     ("edge_unreached", shown(nobody("refused"))),
+    ("server_no_way_out", {**shown(nobody("timeout")), "probes.elsewhere": says(403, "refused_origin")}),
+    ("server_no_way_out", {**shown(nobody("refused")), "probes.elsewhere": coded(3200)}),
+    (
+        "server_other_dns",
+        {
+            **shown({}),
+            "found.resolved": {"by": "server", "addresses": [], "error": "Name or service not known"},
+            "probes.elsewhere": HEALTHY["probes"]["tunnel"],
+        },
+    ),
     ("edge_rate", shown(coded(734, 403), "limit")),
     ("edge_connections", shown(coded(702, 429), "limit")),
     ("edge_connections", shown(coded(703, 429), "limit")),

@@ -91,11 +91,28 @@ def _behind_proxy(chain: Chain) -> Match:
     return bool(chain.public) and bool(_between(chain)) and {"error": _between(chain)}
 
 
+def _mute(chain: Chain) -> bool:
+    """The control node's own resolver does not answer, so that it knows nothing of what visitors see."""
+    told = str(chain.public.get("error", ""))
+    return (
+        chain.public.get("reason") in ("dns", "timeout")
+        and not chain.control.get("addresses")
+        and ("emporary failure" in told or "was not resolved" in told)
+    )
+
+
+def _unfit_key(chain: Chain) -> Match:
+    said = [line for line in chain.proxy.get("errors") or [] if "private key does not match" in line]
+    return bool(said) and _tls("tls_pending")(chain)
+
+
 def _public(*reasons: str) -> Callable[[Chain], Match]:
     return lambda chain: (
         bool(chain.public) and chain.public.get("reason") in reasons and {"error": chain.public.get("error", "")}
     )
 
+
+_FILES = "the files of stack_tls_certificate and stack_tls_key"  # on the control node
 
 QUESTIONS = (
     Question("tls", TLS, "certificate for {domain}", _told_certificate),
@@ -111,6 +128,14 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "the certificate comes from a staging authority ({error}), which no browser trusts",
         "remove stack_acme_server from the inventory and {root}/traefik/acme/acme.json from {server}, and `{upgrade}`",
+        lambda chain: chain.agent.get("tls") == "acme" and _staging(chain),
+    ),
+    Rule(
+        "tls_staging_file",
+        "tls",
+        BROKEN,
+        "the certificate comes from a staging authority ({error}), which no browser trusts",
+        f"get one from the authority itself into {_FILES}, and `{{deploy}}`",
         _staging,
     ),
     Rule(
@@ -122,11 +147,19 @@ RULES: tuple[Rule, ...] = (
         lambda chain: _tls("tls_pending")(chain) and chain.agent.get("tls") == "acme",
     ),
     Rule(
+        "tls_key",
+        "tls",
+        BROKEN,
+        "the key does not fit the certificate of {domain}, so Traefik shows its own",
+        f"put a certificate and its own key into {_FILES}, and `{{deploy}}`",
+        _unfit_key,
+    ),
+    Rule(
         "tls_default",
         "tls",
         BROKEN,
         "Traefik has no certificate for {domain}, and shows its own",
-        "set stack_tls_certificate and stack_tls_key to files for {domain}, and `{deploy}`",
+        f"put a certificate for {{domain}} into {_FILES}, and `{{deploy}}`",
         _tls("tls_pending"),
     ),
     Rule(
@@ -142,7 +175,7 @@ RULES: tuple[Rule, ...] = (
         "tls",
         BROKEN,
         "the certificate is not for {domain} ({error})",
-        "set stack_tls_certificate and stack_tls_key to files for {domain}, and `{deploy}`",
+        f"put a certificate for {{domain}} into {_FILES}, and `{{deploy}}`",
         _tls("tls_name"),
     ),
     Rule(
@@ -150,7 +183,7 @@ RULES: tuple[Rule, ...] = (
         "tls",
         BROKEN,
         "the certificate of {domain} is from an authority that nobody knows ({error})",
-        "set stack_tls_certificate to a file with its whole chain, or stack_tls_ca to your authority, and `{deploy}`",
+        "put its whole chain into the file of stack_tls_certificate (your own authority: stack_tls_ca), and `{deploy}`",
         _tls("tls_untrusted"),
     ),
     Rule(
@@ -163,6 +196,14 @@ RULES: tuple[Rule, ...] = (
     ),
     # --- DNS
     Rule(
+        "dns_mute",
+        "dns",
+        WARN,
+        "the control node's DNS does not answer, so nobody knows what visitors get",
+        "mend the control node's DNS (/etc/resolv.conf), or leave the question out: `{diagnose} -e from_outside=false`",
+        _mute,
+    ),
+    Rule(
         "dns_none",
         "dns",
         BROKEN,
@@ -171,6 +212,7 @@ RULES: tuple[Rule, ...] = (
         lambda chain: (
             "addresses" in chain.control
             and not chain.control["addresses"]
+            and not _mute(chain)
             and {"wanted": (chain.control.get("server_addresses") or ["ADDRESS-OF-THE-SERVER"])[0]}
         ),
         WARN,
@@ -189,7 +231,8 @@ RULES: tuple[Rule, ...] = (
         "public",
         BROKEN,
         "port {port} of {domain} is closed to the control node ({error}), and Traefik listens",
-        "on {server}: `sudo ufw allow {port}/tcp`, and open it in the provider's firewall",
+        # ufw's rules are not asked for ports that Docker publishes
+        "on {server}: `sudo iptables -I DOCKER-USER -p tcp --dport {port} -j ACCEPT`, and open it at the provider",
         lambda chain: (
             not chain.tls_reason and not chain.public_good and _public("refused", "timeout", "unreachable")(chain)
         ),

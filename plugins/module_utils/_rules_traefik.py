@@ -98,9 +98,70 @@ def _engine(chain: Chain) -> Match:
     fits = number >= (3, 6, 1) or (2, 11, 31) <= number < (3,)
     # Those before know one version of the Engine's API, which Engine 29 refuses unless its daemon.json lets it in.
     least = version(docker.get("min_api"))[:2] or (version(docker.get("version")) >= (29,) and (1, 44))
-    return bool(least and least > OLD_API and number and not fits) and {
+    known = least and least > OLD_API and number and not fits
+    return bool(known or _says(chain, r"client version \S+ is too old")) and {
         "error": f"{chain.proxy.get('version')} with Docker Engine {docker.get('version')}"
     }
+
+
+def _says(chain: Chain, pattern: str) -> str:
+    """The last such line of Traefik's log. Where it works, what it said is over."""
+    lines = [] if chain.traefik_good else chain.proxy.get("errors") or []
+    return str(next((line for line in reversed(lines) if re.search(pattern, line, re.IGNORECASE)), ""))
+
+
+def _log(*patterns: str) -> Callable[[Chain], Match]:
+    def found(chain: Chain) -> Match:
+        said = [line for line in (_says(chain, pattern) for pattern in patterns) if line]
+        return bool(said) and {"error": said[0]}
+
+    return found
+
+
+def _port_taken(chain: Chain) -> Match:
+    own = f"container {chain.proxy.get('name')}"
+    taken = [one for one in chain.stack.get("taken_ports") or [] if one["by"] != own]
+    if not taken or not chain.proxy.get("status"):
+        return False
+    port, by = taken[0]["port"], str(taken[0]["by"])
+    kind, _space, name = by.partition(" ")
+    holder = f"`docker stop {name}`" if kind == "container" else f"stop it (`sudo ss -ltnp sport = :{port}` tells more)"
+    return {"error": f"port {port} is held by {by}", "holder": holder}
+
+
+def _stopped(chain: Chain) -> Match:
+    return bool(chain.proxy.get("status")) and not chain.proxy.get("running") and {"error": chain.proxy["status"]}
+
+
+def _refused_router(chain: Chain) -> Match:
+    names = "|".join(re.escape(str(router["name"])) for router in _own_routers(chain))
+    gone = _traefik_reason("no_route", "stopped")(chain)
+    return bool(gone and names) and _log(rf"ERR.* routerName=({names})@docker")(chain)
+
+
+def _middlewares(chain: Chain) -> Match:
+    """Those that the agent's own router does not have."""
+    used = {name for router in _own_routers(chain) for name in router.get("middlewares") or []}
+    flag = (chain.proxy.get("flags") or {}).get(f"entrypoints.{_entry_point(chain)}.http.middlewares", "")
+    if used:
+        return {"used": f"the router's labels ({', '.join(sorted(used))})", "mend": "deploy"}
+    return bool(flag) and {"used": f"the entry point ({flag})", "mend": "upgrade"}
+
+
+def _in_between(chain: Chain) -> Match:
+    refused = bool((chain.behind_tls.get("upload") or {}).get("refused"))
+    bad = not chain.traefik_good and chain.behind_tls.get("reason") not in (None, "no_route", "stopped")
+    match = (bad or refused) and bool(chain.nginx) and _middlewares(chain)
+    if not match:
+        return False
+    error = chain.behind_tls.get("error") if bad else "an upload of 2 MB is refused (413)"
+    return {**match, "error": str(error), "mend": f"`{chain.words()[match['mend']]}`"}
+
+
+def _own_file(chain: Chain) -> Match:
+    files = chain.proxy.get("files") or []
+    bad = bool(chain.behind_tls) and not chain.traefik_good
+    return bad and bool(files) and {"error": chain.behind_tls.get("error", ""), "files": ", ".join(files)}
 
 
 def _connect(chain: Chain) -> str:
@@ -267,14 +328,28 @@ RULES: tuple[Rule, ...] = (
         lambda chain: chain.proxy.get("status") == "paused",
     ),
     Rule(
+        "traefik_port_taken",
+        "traefik_container",
+        DEPENDS,
+        "{error}, so {traefik} cannot have it",
+        "on {server}: {holder}, then `{up_traefik}`",
+        _port_taken,
+    ),
+    Rule(
+        "traefik_changed",
+        "traefik_container",
+        BROKEN,
+        "{traefik} does not run ({error}), and was not made from what the inventory says: {traefik_log}",
+        "`{upgrade}`",
+        lambda chain: bool((chain.stack.get("traefik") or {}).get("reasons")) and _stopped(chain),
+    ),
+    Rule(
         "traefik_stopped",
         "traefik_container",
         BROKEN,
         "{traefik} does not run ({error}): {traefik_log}",
         "on {server}: `{up_traefik}`",
-        lambda chain: (
-            bool(chain.proxy.get("status")) and not chain.proxy.get("running") and {"error": chain.proxy["status"]}
-        ),
+        _stopped,
     ),
     Rule(
         "traefik_unhealthy",
@@ -341,7 +416,7 @@ RULES: tuple[Rule, ...] = (
         "network",
         DEPENDS,
         "Traefik is to go over the network {error}, which the two do not have in common",
-        "remove the label traefik.docker.network, or `docker network connect {error} {container}` on {server}",
+        "`{deploy}`; in a compose file of your own remove the label traefik.docker.network, then `{up}`",
         _wrong_network,
     ),
     Rule(
@@ -357,7 +432,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         DEPENDS,
         "{container} has no router for {domain} ({error})",
-        "set domain of agent {agent}, and `{deploy}`; in a compose file of your own mend the label, then `{up}`",
+        "`{deploy}`, with that domain of agent {agent}; in a compose file of your own mend the label, then `{up}`",
         _no_router,
     ),
     Rule(
@@ -385,13 +460,19 @@ RULES: tuple[Rule, ...] = (
         "`{deploy}`; in a compose file of your own set the label entrypoints to {wanted}, then `{up}`",
         _wrong_entry_point,
     ),
-    Rule(
-        "router_resolver",
-        "router",
-        BROKEN,
-        "Traefik knows no certificate resolver {error} (there is {wanted})",
-        "`{deploy}`; in a compose file of your own set the label tls.certresolver to one that there is, then `{up}`",
-        _wrong_resolver,
+    *(
+        Rule(
+            name,
+            "router",
+            verdict,
+            "Traefik knows no certificate resolver {error} (there is {wanted})",
+            "`{deploy}`; in a compose file of your own set the label tls.certresolver to one of those, then `{up}`",
+            applies,
+        )
+        for name, verdict, applies in (
+            ("router_resolver", BROKEN, lambda chain: bool(chain.tls_reason) and _wrong_resolver(chain)),
+            ("router_resolver_spare", WARN, _wrong_resolver),  # another certificate for the name is there
+        )
     ),
     Rule(
         "router_port",
@@ -406,8 +487,48 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not listen on port {port} ({error})",
-        "set stack_https_port, and `{upgrade}`; in a compose file of your own publish the port, then `{up_traefik}`",
+        "`{upgrade}`, with stack_https_port {port}; in a compose file of your own publish it, then `{up_traefik}`",
         _traefik_reason("refused", "unreachable", "timeout", "tls_failed", "dns"),
+    ),
+    Rule(
+        "traefik_socket",
+        "traefik",
+        BROKEN,
+        "Traefik cannot ask Docker, so it sees no container: {error}",
+        "`{upgrade}`; in a compose file of your own mount /var/run/docker.sock, then `{up_traefik}`",
+        _log(r"docker API|Docker daemon|docker\.sock"),
+    ),
+    Rule(
+        "traefik_file_broken",
+        "traefik",
+        BROKEN,
+        "Traefik cannot read its files: {error}",
+        "mend that file in {root}/traefik/dynamic",
+        _log(r"ERR.*providerName=file"),
+    ),
+    Rule(
+        "router_refused",
+        "traefik",
+        BROKEN,
+        "Traefik refuses the router of {container}: {error}",
+        "`{deploy}`; in a compose file of your own mend that label, then `{up}`",
+        _refused_router,
+    ),
+    Rule(
+        "traefik_middleware",
+        "traefik",
+        BROKEN,
+        "a middleware of {used} does not let everything through: {error}",
+        "{mend}; in a compose file of your own take it out",
+        _in_between,
+    ),
+    Rule(
+        "traefik_own_file",
+        "traefik",
+        BROKEN,
+        "Traefik does not go to {container} ({error}), and has files of its owner: {files}",
+        "take what is there for {domain} out of {files}",
+        _own_file,
     ),
     Rule(
         "traefik_no_route",
@@ -430,7 +551,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik refuses an upload of 2 MB (413)",
-        "remove the buffering middleware with maxRequestBodyBytes from the router's labels",
+        "take the buffering middleware with maxRequestBodyBytes out",
         lambda chain: bool((chain.behind_tls.get("upload") or {}).get("refused")),
     ),
     Rule(
@@ -438,7 +559,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not pass on what nginx answers ({error})",
-        "remove middlewares of your own from the router's labels; if it stays so, `docker logs {traefik}` on {server}",
+        "`{upgrade}`; if it stays so, on {server}: `docker logs {traefik}`",
         lambda chain: (
             bool(chain.behind_tls and chain.nginx)
             and not chain.traefik_good

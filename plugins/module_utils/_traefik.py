@@ -52,6 +52,7 @@ def routers(container: dict[str, Any]) -> list[dict[str, Any]]:
                 "entrypoints": labels.get(f"{base}.entrypoints", ""),
                 "certresolver": labels.get(f"{base}.tls.certresolver", ""),
                 "port": labels.get(f"traefik.http.services.{service}.loadbalancer.server.port", (ports or [""])[0]),
+                "middlewares": [word for word in used if word],
                 "retry": any(f"traefik.http.middlewares.{word}.retry.attempts" in labels for word in used if word),
             }
         )

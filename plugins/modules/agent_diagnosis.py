@@ -163,6 +163,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
 )
 
 _TAIL = 200  # lines of a log
+_WHEN = re.compile(r"^[0-9T:.+Z-]+ ")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)")
 _NGINX_WORRIES = re.compile(r"\[(error|crit|alert|emerg)\]|^agent-proxy: ", re.MULTILINE)
@@ -388,7 +389,7 @@ class Diagnosis:
         answers = alive(container)
         told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if answers else ""
         number = re.search(r"(?m)^Version:\s*(\S+)", told)
-        lines = [line for line in log(container["Id"]) if _TRAEFIK_WORRIES.search(line)]
+        lines = [_WHEN.sub("", line) for line in log(container["Id"]) if _TRAEFIK_WORRIES.search(line)]
         about = [line for line in lines if "acme" in line.lower() or self.name in line]
         bindings = container["NetworkSettings"]["Ports"] or {}
         words = [*(container["Config"]["Entrypoint"] or []), *(container["Config"]["Cmd"] or [])]
@@ -401,7 +402,21 @@ class Diagnosis:
                 one["HostPort"]: inside.partition("/")[0] for inside, ones in bindings.items() for one in ones or []
             },
             "log": last_words(container, (about or [line for line in lines if "WRN" not in line] or [""])[-1]),
+            "errors": list(dict.fromkeys(line[:500] for line in reversed(lines) if "WRN" not in line))[:20][::-1],
+            "files": self.owners_files(),
         }
+
+    def owners_files(self) -> list[str]:
+        """Beside our own one in the folder that Traefik watches."""
+        folder, manifest = "traefik/dynamic", _files.Manifest(self.root)
+        names = (
+            sorted(os.listdir(os.path.join(self.root, folder)))
+            if manifest.exists and os.path.isdir(os.path.join(self.root, folder))
+            else []
+        )
+        return [
+            f"{folder}/{name}" for name in names if not manifest.owns(f"{folder}/{name}") and not name.endswith("~")
+        ]
 
 
 def main() -> None:

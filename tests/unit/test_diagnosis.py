@@ -100,6 +100,18 @@ STOPPED = after_traefik(page("stopped"))
 GATEWAY = after_traefik(says(502, "proxy_error"))
 FLAGS = HEALTHY["found"]["traefik"]["flags"]
 OWN = next(router for router in HEALTHY["found"]["routers"] if router["own"])
+EXITED = {
+    "found.traefik.status": "exited",
+    "found.traefik.running": False,
+    "found.traefik.health": "",
+    **after_traefik(nobody("refused")),
+}
+# What Traefik says.
+API = 'ERR Provider error, retrying error="client version 1.24 is too old. Minimum supported API version is 1.44"'
+SOCKET = 'ERR Provider error, retrying error="failed to connect to the docker API at unix:///var/run/docker.sock"'
+FILE = 'ERR Error while building configuration error="yaml: line 4: did not find expected node" providerName=file'
+KEY = 'ERR Unable to append certificate error="tls: private key does not match public key" tlsStoreName=default'
+MUTE = nobody("dns") | {"error": "one.example has no address: Temporary failure in name resolution"}
 H2 = {"reason": "bad_connect", "extended_connect": True, "works": False, "status": 500, "error": "", "settings": {}}
 CLOUDFLARE = {"headers": {"server": "cloudflare"}, "certificate": {"issuer": "WE1", "not_before": "", "not_after": ""}}
 EXPIRED = "2020-01-01T00:00:00Z"
@@ -260,12 +272,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "traefik_stopped",
-        {
-            "found.traefik.status": "exited",
-            "found.traefik.running": False,
-            "found.traefik.health": "",
-            **after_traefik(nobody("refused")),
-        },
+        EXITED,
     ),
     ("traefik_unhealthy", {"found.traefik.health": "unhealthy", **after_traefik(nobody("timeout"))}),
     ("traefik_engine", {"found.traefik.version": "3.6.0", "stack.docker.version": "29.0.1", **NO_ROUTE}),
@@ -296,6 +303,38 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("router_entry_point", {"found.routers": [{**OWN, "entrypoints": "https"}], **NO_ROUTE}),
     ("router_resolver", {"found.routers": [{**OWN, "certresolver": "letsencrypt"}], **tls("tls_pending")}),
     ("router_port", {"found.routers": [{**OWN, "port": "8080"}], **GATEWAY}),
+    (
+        "traefik_port_taken",
+        {**EXITED, "stack.taken_ports": [{"port": 443, "by": "container other-web"}]},
+    ),
+    ("traefik_port_taken", {**EXITED, "stack.taken_ports": [{"port": 443, "by": "another program"}]}),
+    ("traefik_changed", {**EXITED, "found.traefik.status": "restarting", "stack.traefik": {"reasons": ["differs"]}}),
+    ("traefik_engine", {"found.traefik.errors": [API], **STOPPED}),
+    ("traefik_socket", {"found.traefik.errors": [SOCKET], **STOPPED}),
+    ("traefik_file_broken", {"found.traefik.errors": [FILE], **NO_ROUTE}),
+    (
+        "router_refused",
+        {"found.traefik.errors": [f"ERR EntryPoint doesn't exist routerName={OWN['name']}@docker"], **STOPPED},
+    ),
+    (
+        "traefik_middleware",
+        {"found.routers": [{**OWN, "middlewares": ["own"]}], **after_traefik(says(401, "unauthorized"))},
+    ),
+    (
+        "traefik_middleware",
+        {"found.routers": [{**OWN, "middlewares": ["own"]}], "probes.traefik.upload": {"refused": True, "status": 413}},
+    ),
+    (
+        "traefik_middleware",
+        {
+            "found.traefik.flags": {**FLAGS, "entrypoints.websecure.http.middlewares": "own@file"},
+            **after_traefik(says(401, "unauthorized")),
+        },
+    ),
+    (
+        "traefik_own_file",
+        {"found.traefik.files": ["traefik/dynamic/own.yml"], **after_traefik(says(418, "not_a_websocket"))},
+    ),
     ("traefik_closed", after_traefik(nobody("refused"))),
     ("traefik_no_route", NO_ROUTE),
     ("traefik_no_route", STOPPED),
@@ -305,6 +344,8 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("tls_staging", tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")),
     ("tls_pending", tls("tls_pending", "TRAEFIK DEFAULT CERT")),
     ("tls_default", {"agent.tls": "files", **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
+    ("tls_staging_file", {"agent.tls": "files", **tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")}),
+    ("tls_key", {"agent.tls": "files", "found.traefik.errors": [KEY], **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
     ("tls_expired", tls("tls_expired")),
     ("tls_name", tls("tls_name")),
     ("tls_untrusted", tls("tls_untrusted", "somebody")),
@@ -343,6 +384,8 @@ WARN: list[tuple[str, dict[str, Any]]] = [
     ("tls_soon", {"probes.traefik.certificate.not_after": "2026-11-24T00:00:00Z"}),
     ("public_proxy", {"probes.public.headers.server": "cloudflare", "control.addresses": ["198.51.100.1"]}),
     ("public_untrusted", {PUBLIC: nobody("tls_untrusted")}),
+    ("router_resolver_spare", {"found.routers": [{**OWN, "certresolver": "letsencrypt"}]}),
+    ("dns_mute", {"control.addresses": [], PUBLIC: MUTE}),
 ]
 RULES = {rule.id: rule for rule in _diagnosis.RULES}
 HOPS = {question.id: question.hop for question in _diagnosis.QUESTIONS}

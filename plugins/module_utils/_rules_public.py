@@ -12,6 +12,8 @@ from typing import Callable
 
 from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong
 
+MONTH = 30 * 86400  # seconds
+
 
 def _told_certificate(chain: Chain) -> str:
     found = chain.certificate
@@ -44,12 +46,12 @@ def _moment(text: object) -> float | None:
 
 
 def _ends_soon(chain: Chain) -> Match:
-    """In its last sixth: whoever renews it should have done so."""
+    """In its last sixth, at most a month: whoever renews it should have done so."""
     begin, end = _moment(chain.certificate.get("not_before")), _moment(chain.certificate.get("not_after"))
     now = chain.control.get("time") or chain.found.get("time")
     if not begin or not end or not now or chain.tls_reason:
         return False
-    return end - float(now) < (end - begin) / 6 and {"error": str(chain.certificate["not_after"])[:10]}
+    return end - float(now) < min((end - begin) / 6, MONTH) and {"error": str(chain.certificate["not_after"])[:10]}
 
 
 def _elsewhere(chain: Chain) -> bool:

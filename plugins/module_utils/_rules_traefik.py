@@ -69,11 +69,16 @@ def _timeout(chain: Chain) -> str:
     return "" if limit is None else "none" if limit == 0 else f"{limit:g} s"
 
 
+def _shared(chain: Chain) -> set[str]:
+    """In the host's network Traefik reaches those of all containers."""
+    ours, theirs = set(chain.container.get("networks") or []), set(chain.proxy.get("networks") or [])
+    return ours if "host" in theirs else ours & theirs
+
+
 def _networks(chain: Chain) -> str:
     if not chain.container or not chain.proxy:
         return ""
-    shared = set(chain.container.get("networks") or []) & set(chain.proxy.get("networks") or [])
-    return ", ".join(sorted(shared)) or "none in common"
+    return ", ".join(sorted(_shared(chain))) or "none in common"
 
 
 def _own_routers(chain: Chain) -> list[dict[str, Any]]:
@@ -198,20 +203,14 @@ def _slow_upload(chain: Chain) -> Match:
 
 
 def _no_network(chain: Chain) -> Match:
-    ours, theirs = set(chain.container.get("networks") or []), set(chain.proxy.get("networks") or [])
-    return bool(chain.container.get("running") and chain.proxy.get("running")) and not ours & theirs
+    return bool(chain.container.get("running") and chain.proxy.get("running")) and not _shared(chain)
 
 
 def _wrong_network(chain: Chain) -> Match:
     flags = chain.proxy.get("flags") or {}
     label = (chain.container.get("labels") or {}).get("traefik.docker.network")
     chosen = label or flags.get("providers.docker.network")
-    ours, theirs = set(chain.container.get("networks") or []), set(chain.proxy.get("networks") or [])
-    return (
-        bool(chosen and chain.container.get("running"))
-        and not (chosen in ours and chosen in theirs)
-        and {"error": chosen}
-    )
+    return bool(chosen and chain.container.get("running")) and chosen not in _shared(chain) and {"error": chosen}
 
 
 def _not_enabled(chain: Chain) -> Match:

@@ -257,10 +257,12 @@ def _no_tls(chain: Chain) -> bool:
 
 
 def _edge_login(chain: Chain) -> Match:
+    """An app without a WebSocket may want a login of its own; what the edge wants leads to ngrok."""
     location = str((chain.tunnel.get("headers") or {}).get("location", ""))
     away = re.match(r"https?://([^/:]+)", location)
     elsewhere = _reason(chain, "redirected") and away and away.group(1) != chain.words()["target_host"]
-    return (_reason(chain, "unauthorized") or elsewhere) and not chain.code and {"error": location or "401"}
+    own = chain.tunnel_good and not (away and away.group(1).endswith(".ngrok.com"))
+    return (_reason(chain, "unauthorized") or elsewhere) and not (chain.code or own) and {"error": location or "401"}
 
 
 QUESTIONS = (

@@ -439,6 +439,24 @@ HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
         TRAEFIK: {**HEALTHY["probes"]["traefik"], **says(404, "not_a_websocket")},
         PUBLIC: says(404, "not_a_websocket"),
     },
+    "an app with a login of its own": {
+        "agent.probe_path": "",
+        "agent.profile": "generic",
+        **passed_on(says(302, "redirected", headers={"location": "https://accounts.google.com/o/oauth2"})),
+    },
+    "an app that wants a password": {
+        "agent.probe_path": "",
+        "agent.profile": "generic",
+        **passed_on(says(401, "unauthorized")),
+    },
+    "Traefik in the host's network": {
+        "found.traefik.networks": ["host"],
+        "found.container.labels": {
+            **HEALTHY["found"]["container"]["labels"],
+            "traefik.docker.network": "vaettir_default",
+        },
+    },
+    "a bought certificate, six weeks before its end": {"probes.traefik.certificate.not_after": "2027-01-04T00:00:00Z"},
     "a plain WebSocket server, which looks at no Origin": {
         "agent.profile": "generic",
         "probes.tunnel.foreign": {"status": 101, "refused": False},

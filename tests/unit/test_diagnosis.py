@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,9 @@ from ansible_collections.locki.vaettir.plugins.module_utils import _chain, _diag
 from hypothesis import given
 from hypothesis import strategies as st
 
-HEALTHY = json.loads((Path(__file__).parent / "facts" / "healthy.json").read_text(encoding="utf-8"))
+from .recorded import changed, load
+
+HEALTHY = load("healthy")
 TUNNEL, NGINX, TRAEFIK, PUBLIC = (f"probes.{name}" for name in ("tunnel", "nginx", "traefik", "public"))
 GONE = {"status": 0, "state": "", "ngrok_code": "", "timings": {}, "headers": {}, "certificate": {}}
 ROUTER = {"name": "other", "container": "other-1", "own": False, "entrypoints": "", "certresolver": "", "port": ""}
@@ -85,14 +85,7 @@ def stopped(status: str, line: str = "") -> dict[str, Any]:
 
 
 def facts(changes: dict[str, Any]) -> dict[str, Any]:
-    made = copy.deepcopy(HEALTHY)
-    for path, value in changes.items():
-        place = made
-        *folders, last = path.split(".")
-        for folder in folders:
-            place = place[folder]
-        place[last] = copy.deepcopy(value)
-    return made
+    return changed(HEALTHY, changes)
 
 
 NO_ROUTE = after_traefik(says(404, "no_route"))

@@ -83,8 +83,9 @@ class Chain:
 
     @property
     def behind_tls(self) -> dict[str, Any]:
-        """What Traefik answers, whatever its certificate."""
-        return self.routed or self.traefik
+        """What Traefik answers, whatever its certificate. Nobody knows where its TLS breaks off."""
+        own = self.proxy.get("running") and str(self.agent.get("public_port", 443)) in (self.proxy.get("ports") or {})
+        return {} if own and self.traefik.get("reason") == "tls_failed" else self.routed or self.traefik
 
     @property
     def traefik_good(self) -> bool:

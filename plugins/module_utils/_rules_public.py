@@ -78,15 +78,12 @@ def _between(chain: Chain) -> str:
 
 
 def _dns_elsewhere(chain: Chain) -> Match:
-    other = _elsewhere(chain) and not _between(chain)
-    return (
-        other
-        and (not chain.public_good or _other_certificate(chain))
-        and {
-            "error": ", ".join(chain.control["addresses"]),
-            "wanted": ", ".join(chain.control["server_addresses"]),
-        }
-    )
+    """With the server's own certificate and the app's own answer, it is the server by another address."""
+    other = _elsewhere(chain) and not _between(chain) and (not chain.public_good or _other_certificate(chain))
+    return other and {
+        "error": ", ".join(chain.control["addresses"]),
+        "wanted": ", ".join(chain.control["server_addresses"]),
+    }
 
 
 def _behind_proxy(chain: Chain) -> Match:
@@ -104,8 +101,8 @@ def _mute(chain: Chain) -> bool:
 
 
 def _unfit_key(chain: Chain) -> Match:
-    said = [line for line in chain.proxy.get("errors") or [] if "private key does not match" in line]
-    return bool(said) and _tls("tls_pending")(chain)
+    said = [line for line in chain.proxy.get("errors") or [] if "failed to load X509 key pair" in line]
+    return bool(said) and _tls("tls_pending", "tls_failed")(chain) and {"error": said[-1].partition("pair: ")[2]}
 
 
 def _public(*reasons: str) -> Callable[[Chain], Match]:
@@ -152,9 +149,17 @@ RULES: tuple[Rule, ...] = (
         "tls_key",
         "tls",
         BROKEN,
-        "the key does not fit the certificate of {domain}, so Traefik shows its own",
+        "Traefik cannot use the certificate and the key that it has for {domain}: {error}",
         f"put a certificate and its own key into {_FILES}, and `{{deploy}}`",
         _unfit_key,
+    ),
+    Rule(
+        "tls_broken_off",
+        "tls",
+        BROKEN,
+        "Traefik listens, and its TLS breaks off ({error}): {traefik_log}",
+        "`{upgrade}`; if it stays so, on {server}: `docker logs {traefik}`",
+        lambda chain: not chain.behind_tls and _tls("tls_failed")(chain),
     ),
     Rule(
         "tls_default",
@@ -225,8 +230,16 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "{domain} points at {error}, and {server} is {wanted}",
         "in the DNS of its zone: {domain} A {wanted}",
-        _dns_elsewhere,
+        lambda chain: not chain.public_good and _dns_elsewhere(chain),
         WARN,
+    ),
+    Rule(
+        "dns_before",
+        "dns",
+        WARN,
+        "{domain} points at {error}, not at {server} ({wanted}): a proxy with limits of its own, or another server",
+        "in the DNS of its zone: {domain} A {wanted}",
+        _dns_elsewhere,
     ),
     Rule(
         "public_closed",

@@ -141,26 +141,31 @@ def _stopped(chain: Chain) -> Match:
 def _refused_router(chain: Chain) -> Match:
     names = "|".join(re.escape(str(router["name"])) for router in _own_routers(chain))
     gone = _traefik_reason("no_route", "stopped")(chain)
-    return bool(gone and names) and _log(rf"ERR.* routerName=({names})@docker")(chain)
+    match = bool(gone and names) and _log(rf"ERR.* routerName=({names})@docker")(chain)
+    return match and {**match, "mend": _mend(chain)}
 
 
-def _middlewares(chain: Chain) -> Match:
-    """Those that the agent's own router does not have."""
-    used = {name for router in _own_routers(chain) for name in router.get("middlewares") or []}
-    flag = (chain.proxy.get("flags") or {}).get(f"entrypoints.{_entry_point(chain)}.http.middlewares", "")
-    if used:
-        return {"used": f"the router's labels ({', '.join(sorted(used))})", "mend": "deploy"}
-    return bool(flag) and {"used": f"the entry point ({flag})", "mend": "upgrade"}
+def _router_middlewares(chain: Chain) -> list[str]:
+    """The agent's own router has none."""
+    return sorted({name for router in _own_routers(chain) for name in router.get("middlewares") or []})
+
+
+def _point_middlewares(chain: Chain) -> str:
+    return str((chain.proxy.get("flags") or {}).get(f"entrypoints.{_entry_point(chain)}.http.middlewares", ""))
+
+
+def _mend(chain: Chain) -> str:
+    """Labels come with the agent, flags with Traefik."""
+    upgrade = _point_middlewares(chain) and not _router_middlewares(chain)
+    return f"`{chain.words()['upgrade' if upgrade else 'deploy']}`"
 
 
 def _in_between(chain: Chain) -> Match:
     refused = bool((chain.behind_tls.get("upload") or {}).get("refused"))
     bad = not chain.traefik_good and chain.behind_tls.get("reason") not in (None, "no_route", "stopped")
-    match = (bad or refused) and bool(chain.nginx) and _middlewares(chain)
-    if not match:
-        return False
+    used = ", ".join(_router_middlewares(chain)) or _point_middlewares(chain)
     error = chain.behind_tls.get("error") if bad else "an upload of 2 MB is refused (413)"
-    return {**match, "error": str(error), "mend": f"`{chain.words()[match['mend']]}`"}
+    return bool((bad or refused) and chain.nginx and used) and {"error": error, "used": used, "mend": _mend(chain)}
 
 
 def _own_file(chain: Chain) -> Match:
@@ -510,14 +515,14 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik refuses the router of {container}: {error}",
-        "`{deploy}`; in a compose file of your own mend that label, then `{up}`",
+        "{mend}; in a compose file of your own mend what it names, then `{up}`",
         _refused_router,
     ),
     Rule(
         "traefik_middleware",
         "traefik",
         BROKEN,
-        "a middleware of {used} does not let everything through: {error}",
+        "the middleware {used} does not let everything through: {error}",
         "{mend}; in a compose file of your own take it out",
         _in_between,
     ),

@@ -7,9 +7,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from . import _docker
+from . import _docker, _files
 
 _ROUTER = re.compile(r"traefik\.http\.routers\.([^.]+)\.rule", re.IGNORECASE)
+_FILES = ("/etc/traefik/traefik.yml", "/etc/traefik/traefik.yaml", "/etc/traefik/traefik.toml")  # unless it is told
+_KEY = re.compile(r"""(["']?)([\w.@/-]+)\1:(?:\s+(.*))?""")
 _VERSION_LABEL = "org.opencontainers.image.version"  # on Traefik's own images, whatever they are tagged
 
 
@@ -28,6 +30,66 @@ def flags(words: list[str]) -> dict[str, str]:
     """Traefik's `--a.b=c`, names in lower case; a flag without a value is true."""
     pairs = (word[2:].partition("=") for word in words if word.startswith("--"))
     return {name.lower(): value if equals else "true" for name, equals, value in pairs}
+
+
+def _word(text: str) -> str:
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def plain_yaml(text: str) -> dict[str, str]:
+    """As flags(), of what Traefik's own examples are: maps by indentation, lists of words. ValueError for more."""
+    found: dict[str, str] = {}
+    path: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        line = re.sub(r"(^|\s)#.*", "", line).rstrip()
+        word = line.strip()
+        if word in ("", "---"):
+            continue
+        indent, item = len(line) - len(line.lstrip(" ")), word.startswith("- ")
+        while path and (indent < path[-1][0] or (indent == path[-1][0] and not item)):
+            path.pop()
+        if item:
+            name = ".".join(part for _indent, part in path)
+            if ": " not in word:  # a list of maps says nothing that is asked for
+                found[name] = ",".join(part for part in (found[name].replace("true", ""), _word(word[2:])) if part)
+            continue
+        match = _KEY.fullmatch(word)
+        value = match.group(3) or "" if match else "?"
+        if not match or (value[:1] in tuple("&*|>!%?{") and value != "{}"):
+            raise ValueError(f"not plain: {word}")
+        path.append((indent, match.group(2).lower()))
+        words = value[1:-1].split(",") if value.startswith("[") else [value]
+        known = ",".join(_word(part) for part in words)
+        found[".".join(part for _indent, part in path)] = "true" if known in ("", "{}", "null", "~") else known
+    return found
+
+
+def settings(container: dict[str, Any]) -> dict[str, str]:
+    """Its static configuration as flags(). Traefik reads one source alone, a file before all others."""
+    given = flags([*(container["Config"]["Entrypoint"] or []), *(container["Config"]["Cmd"] or [])])
+    told = given.get("configfile")
+    for path in [told] if told else _FILES:
+        content = _mounted(container, path)
+        if content is not None or told:
+            try:
+                return plain_yaml((content or b"?").decode("utf-8", "replace"))
+            except ValueError:
+                return {"configfile": path}  # nobody knows
+    environment = _docker.environment(container).items()
+    prefix = "TRAEFIK_"
+    return given or {
+        name[len(prefix) :].replace("_", ".").lower(): value for name, value in environment if name.startswith(prefix)
+    }
+
+
+def _mounted(container: dict[str, Any], path: str) -> bytes | None:
+    """A file of the server's that the container sees there."""
+    for mount in container.get("Mounts") or []:
+        place = mount["Destination"].rstrip("/")
+        if path == place or path.startswith(f"{place}/"):
+            return _files.read_bytes(mount["Source"] + path[len(place) :])
+    return None
 
 
 def routers(container: dict[str, Any]) -> list[dict[str, Any]]:

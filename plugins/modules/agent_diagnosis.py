@@ -169,8 +169,10 @@ _TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)"
 _NGINX_WORRIES = re.compile(r"\[(error|crit|alert|emerg)\]|^agent-proxy: ", re.MULTILINE)
 
 
-def log(identifier: str) -> list[str]:
-    _status, output, error = _docker.docker("logs", "--tail", str(_TAIL), identifier, timeout=20)
+def log(container: dict[str, Any]) -> list[str]:
+    """Of its last start: what it said before is over."""
+    words = ("--tail", str(_TAIL), "--since", container["State"]["StartedAt"])
+    _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=20)
     return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
 
 
@@ -341,7 +343,7 @@ class Diagnosis:
     def container(self) -> dict[str, Any]:
         if not self.agent:
             return {}
-        lines = [line for line in log(self.agent["Id"]) if not line.startswith("{")]  # its visitors
+        lines = [line for line in log(self.agent) if not line.startswith("{")]  # its visitors
         worries = [line for line in lines if _NGINX_WORRIES.search(line)]
         answers = alive(self.agent)
         told = _agent.execute(self.agent["Id"], "nginx", "-v", timeout=15)[2] if answers else ""
@@ -389,15 +391,14 @@ class Diagnosis:
         answers = alive(container)
         told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if answers else ""
         number = re.search(r"(?m)^Version:\s*(\S+)", told)
-        lines = [_WHEN.sub("", line) for line in log(container["Id"]) if _TRAEFIK_WORRIES.search(line)]
+        lines = [_WHEN.sub("", line) for line in log(container) if _TRAEFIK_WORRIES.search(line)]
         about = [line for line in lines if "acme" in line.lower() or self.name in line]
         bindings = container["NetworkSettings"]["Ports"] or {}
-        words = [*(container["Config"]["Entrypoint"] or []), *(container["Config"]["Cmd"] or [])]
         return {
             **state(container),
             "version": number.group(1) if number else _traefik.version(container),
             "godebug": _docker.environment(container).get("GODEBUG", ""),
-            "flags": _traefik.flags(words),
+            "flags": _traefik.settings(container),
             "ports": {
                 one["HostPort"]: inside.partition("/")[0] for inside, ones in bindings.items() for one in ones or []
             },

@@ -103,7 +103,8 @@ EXITED = {
 API = 'ERR Provider error, retrying error="client version 1.24 is too old. Minimum supported API version is 1.44"'
 SOCKET = 'ERR Provider error, retrying error="failed to connect to the docker API at unix:///var/run/docker.sock"'
 FILE = 'ERR Error while building configuration error="yaml: line 4: did not find expected node" providerName=file'
-KEY = 'ERR Unable to append certificate error="tls: private key does not match public key" tlsStoreName=default'
+PAIR = 'error="failed to load X509 key pair: tls: private key does not match public key" tlsStoreName=default'
+KEY = f"ERR Error while creating certificate store {PAIR}"
 MUTE = nobody("dns") | {"error": "one.example has no address: Temporary failure in name resolution"}
 H2 = {"reason": "bad_connect", "extended_connect": True, "works": False, "status": 500, "error": "", "settings": {}}
 CLOUDFLARE = {"headers": {"server": "cloudflare"}, "certificate": {"issuer": "WE1", "not_before": "", "not_after": ""}}
@@ -339,6 +340,9 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("tls_default", {"agent.tls": "files", **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
     ("tls_staging_file", {"agent.tls": "files", **tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")}),
     ("tls_key", {"agent.tls": "files", "found.traefik.errors": [KEY], **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
+    ("tls_key", {"agent.tls": "files", "found.traefik.errors": [KEY], **after_traefik(nobody("tls_failed"))}),
+    ("tls_broken_off", after_traefik(nobody("tls_failed"))),
+    ("traefik_closed", {"found.traefik.ports": {}, **after_traefik(nobody("tls_failed"))}),
     ("tls_expired", tls("tls_expired")),
     ("tls_name", tls("tls_name")),
     ("tls_untrusted", tls("tls_untrusted", "somebody")),
@@ -378,6 +382,7 @@ WARN: list[tuple[str, dict[str, Any]]] = [
     ("public_proxy", {"probes.public.headers.server": "cloudflare", "control.addresses": ["198.51.100.1"]}),
     ("public_untrusted", {PUBLIC: nobody("tls_untrusted")}),
     ("router_resolver_spare", {"found.routers": [{**OWN, "certresolver": "letsencrypt"}]}),
+    ("dns_before", {"control.addresses": ["198.51.100.1"], "probes.public.certificate": {"issuer": "somebody"}}),
     ("dns_mute", {"control.addresses": [], PUBLIC: MUTE}),
 ]
 RULES = {rule.id: rule for rule in _diagnosis.RULES}

@@ -55,6 +55,10 @@ def variable(key: str, value: Any, *parts: str, **more: Any) -> Case:
     return Case(f"{key}-{value!r}"[:60], {key: value, **more}, (key, *(parts or (f"'{value}'",))))
 
 
+def known(word: str, extra: dict[str, Any], *parts: str) -> Case:
+    return Case(f"known-{word}", extra, (*parts, "to mend it: ", "to go on all the same, add "))
+
+
 CASES = [
     name("upper-case", "Ocapistaine"),
     name("too-long", "a" * 32),
@@ -121,6 +125,7 @@ CASES = [
     setting("worker_shutdown_timeout", "soon"),
     setting("cache_size", "256m evil"),
     setting("probe_path", "no-slash"),
+    setting("stream_path", "no-slash?a=b"),
     setting("probe_path", "/a\"; return 200 'x"),
     setting("resolver", ["127.0.0.11; evil"], "'127.0.0.11; evil'"),
     setting("trusted_proxies", ["any"], "'any'", "172.16.0.0/12"),
@@ -165,6 +170,10 @@ CASES = [
     variable("stack_tls_key", "/nowhere/key.pem"),
     variable("stack_tls_key", "/etc"),
     variable("stack_tls_ca", "/nowhere/ca.pem"),
+    variable(
+        "stack_tls_key", stand.GOOD["stack_tls_key"].replace("public.", "edge."), "is not the key of", "PEM files"
+    ),
+    variable("stack_tls_key", stand.GOOD["stack_tls_ca"], "is not the key of", "without a password"),
     variable("stack_http_port", "abc", "'abc'", "a whole number"),
     variable("stack_http_port", 0),
     variable("stack_https_port", 70000),
@@ -172,6 +181,26 @@ CASES = [
     variable("stack_https_port", None, "is empty"),
     variable("stack_install_docker", "perhaps", "'perhaps'", "true or false"),
     variable("stack_traefik_log_level", "LOUD", "'LOUD'", "DEBUG"),
+    variable("stack_insist", "everything", "'everything'", "disk_full, "),
+    Case("serial", {"vaettir_serial": "abc"}, ("vaettir_serial 'abc'", "numbers of servers")),
+    # localhost has no part in it then
+    Case("serial-limit", {"vaettir_serial": "abc"}, ("vaettir_serial 'abc'",), options=("--limit", stand.SERVER)),
+    # What the diagnosis would find afterwards
+    known(
+        "traefik", {"stack_traefik_image": "traefik:v3.3.0"}, "Traefik v3.3.0", "stack_insist=traefik_broken_version`"
+    ),
+    known(
+        "nginx-of-two",
+        agents(
+            {"name": "one", "base_image": "nginx:1.27.2"},
+            {"name": "two", "base_image": "nginx:1.26"},
+            {"name": "three"},
+        ),
+        "older than 1.27.3 (1.27.2)",
+        "base_image of agent one to nginx:",
+        "base_image of agent two to nginx:",
+        "stack_insist=nginx_old`",
+    ),
 ]
 
 

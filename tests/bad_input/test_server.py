@@ -76,6 +76,37 @@ def container(port: int) -> AbstractContextManager[None]:
     return around(start, "docker rm -f squatter")
 
 
+def rival() -> AbstractContextManager[None]:
+    """Somebody's container whose labels claim the agent's name, too."""
+    labels = "--label traefik.enable=true --label 'traefik.http.routers.r.rule=Host(`ocapistaine.vaettir.localhost`)'"
+    return around(f"docker run -d --name rival {labels} --entrypoint sleep {images.NGINX} 600", "docker rm -f rival")
+
+
+def running_traefik(environment: str) -> AbstractContextManager[None]:
+    start = f"docker run -d --name vaettir-traefik-1 -e {environment} {images.TRAEFIK} traefik"
+    return around(start, "docker rm -f vaettir-traefik-1")
+
+
+def small_disk(size: str) -> AbstractContextManager[None]:
+    mount = f"mkdir {stand.FOLDER}; mount -t tmpfs -o size={size},uid=deploy tmpfs {stand.FOLDER}"
+    return around(mount, f"umount {stand.FOLDER}; rmdir {stand.FOLDER}")
+
+
+def slow_clock() -> AbstractContextManager[None]:
+    """As Python reads it: the machine's own is its host's, too."""
+    path = "$(python3 -c 'import site; print(site.getsitepackages()[0])')/slow.pth"
+    line = "import time; time.time = lambda real=time.time: real() - 3600"
+    return around(f"echo '{line}' > {path}", f"rm {path}")
+
+
+def strict_engine() -> AbstractContextManager[None]:
+    """An Engine that refuses old versions of its API, as 29 does."""
+    folder = "/etc/systemd/system/docker.service.d"
+    again = "systemctl daemon-reload; systemctl restart docker"
+    setting = r"[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
+    return around(f"mkdir {folder}; printf '{setting}' > {folder}/api.conf; {again}", f"rm -r {folder}; {again}")
+
+
 def owners_file(name: str, content: str = "services: {}") -> AbstractContextManager[None]:
     write = f"cat > {stand.FOLDER}/{name} <<'END'\n{content}\nEND\n"
     return around(f"mkdir -p {stand.FOLDER}; {write}chown -R deploy: {stand.FOLDER}", f"rm -r {stand.FOLDER}")
@@ -87,6 +118,7 @@ class Case:
     spoiled: Callable[[], AbstractContextManager[None]]
     parts: tuple[str, ...]
     extra: dict[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
 
 def adopted(name: str, content: str, *parts: str) -> Case:
@@ -124,6 +156,30 @@ CASES = [
         ("stack_https_port 443 is taken by container squatter",),
         {"stack_https_port": 443},
     ),
+    Case("known-rival", rival, ("(r of rival)", "out of the other container's labels", "stack_insist=router_twice`")),
+    Case(
+        "known-rival-check",
+        rival,
+        ("(r of rival)", "out of the other container's labels", "stack_insist=router_twice`"),
+        options=("--check",),
+    ),
+    Case(
+        "known-traefik-runs",
+        partial(running_traefik, "GODEBUG=http2xconnect=1"),
+        ("breaks them", "remove http2xconnect=1 from GODEBUG in vaettir-traefik-1", "stack_insist=traefik_http2`"),
+    ),
+    Case(
+        "known-disk",
+        partial(small_disk, "100m"),
+        (f"the disk of {stand.FOLDER} is nearly full", "`docker system prune", "stack_insist=disk_low`"),
+    ),
+    Case("known-clock", slow_clock, ("clock is wrong by 3", "timedatectl set-ntp true", "stack_insist=clock_wrong`")),
+    Case(
+        "known-engine",
+        strict_engine,
+        ("too old for the Docker Engine (v3.6.0 ", "set stack_traefik_image to", "stack_insist=traefik_engine`"),
+        {"stack_traefik_image": "traefik:v3.6.0"},
+    ),
     *(
         Case(
             f"owners-{name}",
@@ -151,6 +207,15 @@ CASES = [
 def test_refused_before_anything_changes(case: Case, server: str) -> None:
     with case.spoiled():
         before = snapshot.take(server)
-        done = playbook.run(stand.DEPLOY, extra={"agent": "ocapistaine", **case.extra})
+        done = playbook.run(stand.DEPLOY, *case.options, extra={"agent": "ocapistaine", **case.extra})
         assert stand.difference(before) == []
     stand.refused(done, server, *case.parts)
+
+
+def test_who_insists_is_warned_and_goes_on(server: str) -> None:
+    with rival():
+        done = playbook.run(stand.DEPLOY, "--check", extra={"stack_insist": ["router_twice"]})
+    assert done.status == 0, done
+    warned = [event.task for event in done.of("ok", server) if "(r of rival)" in event.message]
+    assert len(warned) == 1, done
+    assert done.changed, done

@@ -84,13 +84,18 @@ def _env_invalid(chain: Chain) -> Match:
     return problem and {"error": problem.rstrip(".")}
 
 
+def _env_target(chain: Chain) -> str:
+    """An origin has no path, and neither scheme nor host know capitals."""
+    return str((chain.found.get("env") or {}).get("target") or "").rstrip("/").lower()
+
+
 def _env_differs(chain: Chain) -> Match:
-    value = str((chain.found.get("env") or {}).get("target") or "").rstrip("/")
-    return value and value != chain.agent.get("target_url") and {"error": _names.masked(value)}
+    value = _env_target(chain)
+    return bool(value) and value != str(chain.agent.get("target_url")).lower() and {"error": _names.masked(value)}
 
 
 def _not_in_force(chain: Chain) -> Match:
-    value = str((chain.found.get("env") or {}).get("target") or "").rstrip("/").lower()
+    value = _env_target(chain)
     used = str(chain.container.get("target") or "")
     return bool(used) and bool(value) and used != value and {"error": used}
 

@@ -455,6 +455,7 @@ HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
         },
     },
     "a bought certificate, six weeks before its end": {"probes.traefik.certificate.not_after": "2027-01-04T00:00:00Z"},
+    "capitals in .env": {"found.env.target": "https://Ocapistaine.ngrok-free.app/"},
     "a plain WebSocket server, which looks at no Origin": {
         "agent.profile": "generic",
         "probes.tunnel.foreign": {"status": 101, "refused": False},

@@ -72,6 +72,7 @@ _RULES = {
     "read_timeout": _COUNT,
     "resolver_valid": _COUNT,
     "send_timeout": _COUNT,
+    "stream_path": (_names.PATH_AND_QUERY_REGEX, "a path like /events?session=1, or nothing"),
     "upstream_keepalive": _COUNT,
     "worker_connections": _COUNT,
     "worker_processes": _COUNT,

@@ -202,10 +202,12 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
-def is_sound(media_type: str, content_type: str, body: bytes) -> bool:
-    """Whether an answer is what was asked for."""
-    if content_type.partition(";")[0].strip().lower() != media_type:
-        return False
+def is_of(media_type: str, content_type: str) -> bool:
+    return media_type in ("*/*", content_type.partition(";")[0].strip().lower())
+
+
+def is_sound(media_type: str, body: bytes) -> bool:
+    """Whether the body, as far as it was read, is what its type promises."""
     if media_type == JSON:
         return _parsed(body) is not None
     return b"\n" in body if media_type == STREAM else bool(body)
@@ -225,7 +227,8 @@ def judge_get(answer: dict[str, Any], page: bool, websocket: bool) -> tuple[str,
     if word == "interstitial" or (word and not page):
         return word, f"{got}: {_SENTENCES[word]}{f' ({code})' if code else ''}"
     if page:
-        return ("ok", "") if word and answer["sound"] else ("bad_page", f"{got} in place of the page")
+        sound = answer["sound"] or kind == STREAM  # which is no form of it
+        return ("ok", "") if state and sound else ("bad_page", f"{got} in place of the page")
     if kind == STREAM and not answer["sound"] and status not in (401, 403):  # who asks for a login is there
         return "no_stream", f"{got} in place of a stream of events"
     if not websocket and not 0 < status < 500:

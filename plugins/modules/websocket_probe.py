@@ -979,8 +979,8 @@ class Probe:
                 kind = headers.get("content-type", "")
                 answer["content_type"], answer["ngrok_code"] = _websocket.shown(kind), _websocket.ngrok_code(headers)
                 answer["state"] = _websocket.shown(headers.get(_websocket.STATE_HEADER, ""))
-                body = read_body(line, headers, rest, media_type)
-            answer["sound"] = _websocket.is_sound(media_type, kind, body)
+                body = read_body(line, headers, rest, media_type) if _websocket.is_of(media_type, kind) else b""
+            answer["sound"] = _websocket.is_sound(media_type, body)
             if answer["state"] and media_type == _websocket.JSON:
                 answer["ngrok_code"] = _websocket.told_code(body)
 

@@ -58,7 +58,8 @@ def test_the_deploy_has_verified_the_probe(world: World, agent):
 
 def test_an_app_without_a_websocket_is_deployed_too(world: World):
     """Starlette refuses a handshake on a path without one with 403, which is no fault of the origin here."""
-    assert f"gradio on {SERVER}: answers at {public('gradio')}; profile gradio has no WebSocket" in world.deployed
+    said = f"gradio on {SERVER}: answers at {public('gradio')}; profile gradio has no WebSocket to verify"
+    assert f"{said}, but its stream of events is verified (answer 200)" in world.deployed
 
 
 @pytest.mark.usefixtures("world")

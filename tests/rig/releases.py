@@ -19,7 +19,7 @@ ROLLBACK = "locki.vaettir.rollback_agent"
 ONE: dict[str, Any] = {"name": "one", "target_url": "https://second.ngrok-free.app"}
 TWO: dict[str, Any] = {"name": "two", "target_url": "http://edge.test:9000"}
 TUNNEL = "second.ngrok-free.app"
-RESTORE_LIMIT = 10  # seconds, on a machine that does nothing else
+RESTORE_LIMIT, VERIFY_LIMIT = 10, 5  # seconds, on a machine that does nothing else
 SHARED = 6  # times as long, where other scenarios run beside
 UP = "docker compose --profile production --profile proxy up -d"
 # Everything that makes up a release of agent `one`, live.
@@ -85,9 +85,14 @@ class Stand(stand.Stand):
         return found[1] if found else ""
 
     @property
+    def slack(self) -> int:
+        """How many times as long as on a machine of its own anything may take."""
+        return 1 if self.alone else SHARED
+
+    @property
     def limit(self) -> float:
         """Seconds that a restore or a rollback may take."""
-        return RESTORE_LIMIT * (1 if self.alone else SHARED)
+        return RESTORE_LIMIT * self.slack
 
     def has_drained(self, seconds: float = 60) -> None:
         """No replaced container is left."""
@@ -156,6 +161,14 @@ def undisturbed(visitors: load.Visitors) -> None:
     assert not visitors.failed, (visitors, visitors.failed[:10])
     assert not visitors.dropped, (visitors, visitors.dropped[:10])
     assert visitors.answered > 20, visitors
+
+
+def seconds_to_verify(done: playbook.Run, server: str) -> float:
+    """From the end of the release to the last question of its proof."""
+    begin = done.first(server, "WebSocket handshake through Traefik on this server")
+    return (
+        max(event.at for event in done.of("ok") if event.task.endswith("from the control node, as a visitor")) - begin
+    )
 
 
 def seconds_to_restore(done: playbook.Run) -> float:

@@ -555,6 +555,7 @@ def test_any_body(data: bytes) -> None:
         ("text/html", "Text/HTML; charset=utf-8", b"<", True),
         ("text/html", "text/html", b"", False),
         ("text/html", "application/json", b"{}", False),
+        ("*/*", "text/plain", b"x", True),
         ("application/json", "application/json", b'{"a": 1}', True),
         ("application/json", "application/json", b"null", False),
         ("application/json", "application/json", b"[" * 100000, False),
@@ -563,7 +564,18 @@ def test_any_body(data: bytes) -> None:
     ],
 )
 def test_sound(media_type: str, content_type: str, body: bytes, sound: bool) -> None:
-    assert _websocket.is_sound(media_type, content_type, body) is sound
+    assert (_websocket.is_of(media_type, content_type) and _websocket.is_sound(media_type, body)) is sound
+
+
+def test_what_counts_as_a_page_is_what_the_role_takes_for_one() -> None:
+    role = yaml.safe_load((ROOT / "roles" / "agent_proxy" / "vars" / "main.yml").read_text(encoding="utf-8"))
+    told = re.search(r"\[([^]]*)\] if 'offline' in", role["__agent_proxy_proven"])
+    assert told
+    assert re.findall(r"\w+", told[1]) == list(_websocket.PAGES)
+    assert {word for word, coarse in _websocket.REASONS.items() if coarse == "offline"} == {
+        *_websocket.PAGES,
+        "bad_page",
+    }
 
 
 def test_the_code_in_the_page() -> None:
@@ -590,6 +602,8 @@ def test_the_code_in_the_page() -> None:
         ({"status": 503, "state": "offline", "ngrok_code": "ERR_NGROK_3200"}, True, True, "ok"),
         ({"status": 503, "state": "offline", "sound": False}, True, True, "bad_page"),
         ({"status": 200}, True, True, "bad_page"),
+        ({"status": 404, "ngrok_code": "ERR_NGROK_3200"}, True, True, "bad_page"),
+        ({"accept": "text/event-stream", "status": 503, "state": "offline", "sound": False}, True, False, "ok"),
         ({"accept": "text/event-stream"}, False, False, "ok"),
         ({"accept": "text/event-stream", "sound": False}, False, False, "no_stream"),
         ({"accept": "text/event-stream", "sound": False, "status": 401}, False, False, "ok"),

@@ -9,7 +9,17 @@ import time
 from itertools import pairwise
 
 from tests.rig import playbook
-from tests.rig.releases import TUNNEL, UP, Stand, note, public, release_json, undisturbed
+from tests.rig.releases import (
+    TUNNEL,
+    UP,
+    VERIFY_LIMIT,
+    Stand,
+    note,
+    public,
+    release_json,
+    seconds_to_verify,
+    undisturbed,
+)
 from tests.rig.shell import wait_for
 from tests.rig.stand import HOME
 
@@ -18,13 +28,17 @@ WINDOW = 12  # seconds, of molecule.yml
 
 
 def test_five_releases_in_a_row(stand: Stand):
-    first = stand.ids()
+    first, seconds = stand.ids(), []
     with stand.visitors("5 releases in a row", sockets=50, per_second=40) as visitors:
         for _round in range(5):
             settings = stand.next()
-            assert stand.deploy(**settings).changed
+            run = stand.deploy(**settings)
+            assert run.changed
             assert stand.in_force() == settings["max_body_size"]
+            seconds.append(seconds_to_verify(run, stand.server))
     undisturbed(visitors)
+    note(f"verification of 5 releases: {', '.join(f'{each:.1f}' for each in seconds)} s")
+    assert max(seconds) <= VERIFY_LIMIT * stand.slack
     assert stand.ids() == first
 
 

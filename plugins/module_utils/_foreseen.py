@@ -9,13 +9,11 @@ from typing import Any
 from . import _diagnosis, _traefik
 from ._chain import STOP
 
-Facts = dict[str, Any]
 
-
-def _proxies(server: Facts) -> list[Facts]:
+def _proxies(server: dict[str, Any]) -> list[dict[str, Any]]:
     """The Traefik that is wanted, and the one that stays as it runs."""
     wanted, runs = server["wanted"], server["stack"]["traefik"]
-    found: list[Facts] = []
+    found: list[dict[str, Any]] = []
     if wanted:
         tag = _traefik.tag(wanted["image"], "traefik")
         found.append({"version": tag, "flags": _traefik.flags(wanted["command"])})
@@ -24,7 +22,9 @@ def _proxies(server: Facts) -> list[Facts]:
     return found or [{}]
 
 
-def _facts(server: Facts, proxy: Facts, agents: list[Facts], agent: Facts, domain: str) -> Facts:
+def _facts(
+    server: dict[str, Any], proxy: dict[str, Any], agents: list[dict[str, Any]], agent: dict[str, Any], domain: str
+) -> dict[str, Any]:
     stack, name = server["stack"], agent.get("name", "")
     # Those of the agents of this run are made anew.
     others = [router for router in stack["routers"] if router["agent"] not in [one["name"] for one in agents]]
@@ -45,7 +45,7 @@ def _facts(server: Facts, proxy: Facts, agents: list[Facts], agent: Facts, domai
     }
 
 
-def findings(server: Facts, agents: list[Facts]) -> list[dict[str, str]]:
+def findings(server: dict[str, Any], agents: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Of a server, or what its agents add to that."""
     proxies = _proxies(server)
     found = [one for proxy in proxies for one in _diagnosis.beforehand(_facts(server, proxy, [], {}, ""))]
@@ -57,7 +57,7 @@ def findings(server: Facts, agents: list[Facts]) -> list[dict[str, str]]:
     return [one for index, one in enumerate(found) if one not in found[:index]]
 
 
-def foreseen(server: Facts, agents: list[Facts], insist: list[str] | str) -> Facts:
+def foreseen(server: dict[str, Any], agents: list[dict[str, Any]], insist: list[str] | str) -> dict[str, Any]:
     """Why a run stops, in one sentence, and of what it only warns."""
     wished = insist.split(",") if isinstance(insist, str) else insist
     stops, warnings = [], []

@@ -160,6 +160,16 @@ def _mend(chain: Chain) -> str:
     return f"`{chain.words()['upgrade' if upgrade else 'deploy']}`"
 
 
+def _anew(chain: Chain) -> str:
+    """What was edited by hand goes back; a Traefik that is as it should be may have lost its way."""
+    words = chain.words()
+    if (chain.stack.get("traefik") or {}).get("reasons"):
+        return f"`{words['upgrade']}`"
+    if chain.found.get("fragment_edited"):
+        return f"`{words['deploy']}`"
+    return f"on {words['server']}: `docker restart {words['traefik']}`; if it stays so, `{words['deploy']}`"
+
+
 def _in_between(chain: Chain) -> Match:
     refused = bool((chain.behind_tls.get("upload") or {}).get("refused"))
     bad = not chain.traefik_good and chain.behind_tls.get("reason") not in (None, "no_route", "stopped")
@@ -300,7 +310,7 @@ def _traefik_reason(*reasons: str) -> Callable[[Chain], Match]:
         bool(chain.behind_tls)
         and not chain.traefik_good
         and chain.behind_tls.get("reason") in reasons
-        and {"error": chain.behind_tls.get("error", "")}
+        and {"error": chain.behind_tls.get("error", ""), "mend": _anew(chain)}
     )
 
 
@@ -539,7 +549,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik has no route to {container}: {traefik_log}",
-        "on {server}: `docker restart {traefik}`; if it stays so, `{deploy}`",
+        "{mend}",
         _traefik_reason("no_route", "stopped"),
     ),
     Rule(
@@ -547,7 +557,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not reach {container} ({error})",
-        "on {server}: `docker restart {traefik}`; if it stays so, `{deploy}`",
+        "{mend}",
         _traefik_reason("proxy_error", "no_answer"),
     ),
     Rule(
@@ -563,11 +573,11 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not pass on what nginx answers ({error})",
-        "`{upgrade}`; if it stays so, on {server}: `docker logs {traefik}`",
+        "{mend}; `docker logs {traefik}` on {server} tells more",
         lambda chain: (
             bool(chain.behind_tls and chain.nginx)
             and not chain.traefik_good
-            and {"error": chain.behind_tls.get("error", "")}
+            and {"error": chain.behind_tls.get("error", ""), "mend": _anew(chain)}
         ),
     ),
 )

@@ -15,9 +15,9 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
-  - locki.vaettir.agent.info
   - locki.vaettir.agent
-  - ansible.builtin.action_common_attributes
+  - locki.vaettir.attributes.info
+  - locki.vaettir.attributes
 options:
   target_url:
     description: The tunnel's URL, where neither the container nor C(.env) has a valid one.
@@ -121,6 +121,10 @@ differs:
   description: Names of files in force that are not those of the release.
   type: list
   elements: str
+  returned: always
+fragment_edited:
+  description: Whether the agent's compose file was edited since the release.
+  type: bool
   returned: always
 edited:
   description: Paths of files that were edited since the release.
@@ -362,7 +366,13 @@ class Diagnosis:
     def files(self, target: str) -> dict[str, Any]:
         """What runs against the release, and the live files against it."""
         release = self.store.current().release
-        found: dict[str, Any] = {"release": release, "differs": [], "edited": [], "verified": False}
+        found: dict[str, Any] = {
+            "release": release,
+            "differs": [],
+            "edited": [],
+            "fragment_edited": False,
+            "verified": False,
+        }
         for identifier in self.store.ids():
             try:
                 facts, values = self.store.facts(identifier), self.store.read(identifier).get(_release.VALUES, b"")
@@ -376,6 +386,8 @@ class Diagnosis:
         told = {name: digest for name, digest in self.in_force.files.items() if ":" not in name}
         if told:
             found["differs"] = sorted(name for name, digest in told.items() if kept.get(name, digest) != digest)
+        fragment = _files.read_bytes(os.path.join(self.root, "agents", f"{self.name}.yml"))
+        found["fragment_edited"] = fragment not in (None, self.store.read(release).get("compose.yml", fragment))
         for name in (f"{self.name}.conf.template", f"{self.name}.ca.pem"):
             live = _files.read_bytes(os.path.join(self.root, "proxy-configs", name))
             if live is not None and name in kept and _files.digest(live) != kept[name]:

@@ -542,3 +542,16 @@ def test_a_probe_may_say_anything(answer: Any) -> None:
 def test_nothing_is_left_where_a_log_says_nothing() -> None:
     why = _diagnosis.diagnosis(facts({**stopped("exited"), **STOPPED}))["why"]
     assert why == "vaettir-ocapistaine-1 does not run (exited)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({}, "docker restart vaettir-traefik-1"),
+        ({"found.fragment_edited": True}, "ansible-playbook deploy-agent.yml -e agent=ocapistaine"),
+        ({"stack.traefik": {"reasons": ["its compose service differs"]}}, "ansible-playbook upgrade-traefik.yml"),
+    ],
+)
+def test_what_was_edited_by_hand_goes_back(changes: dict[str, Any], fix: str) -> None:
+    for answer in (NO_ROUTE, GATEWAY, after_traefik(says(401, "unauthorized"))):
+        assert f"`{fix}`" in _diagnosis.diagnosis(facts({**answer, **changes}))["fix"].split(";")[0]

@@ -135,7 +135,12 @@ def _port_taken(chain: Chain) -> Match:
 
 
 def _stopped(chain: Chain) -> Match:
-    return bool(chain.proxy.get("status")) and not chain.proxy.get("running") and {"error": chain.proxy["status"]}
+    """One that starts again and again runs for a moment, too."""
+    proxy = chain.proxy
+    again = proxy.get("restarts") and not chain.traefik_good and proxy.get("health") != "healthy"
+    return bool(proxy.get("status") and (again or not proxy.get("running"))) and {
+        "error": "restarting" if again else proxy["status"]
+    }
 
 
 def _refused_router(chain: Chain) -> Match:

@@ -200,6 +200,7 @@ def state(container: dict[str, Any]) -> dict[str, Any]:
         "name": container["Name"].lstrip("/"),
         "status": container["State"]["Status"],
         "running": alive(container),
+        "restarts": container.get("RestartCount", 0),
         "health": _docker.health(container),
         "networks": networks(container),
     }

@@ -303,6 +303,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     ("traefik_port_taken", {**EXITED, "stack.taken_ports": [{"port": 443, "by": "another program"}]}),
     ("traefik_changed", {**EXITED, "found.traefik.status": "restarting", "stack.traefik": {"reasons": ["differs"]}}),
+    (
+        "traefik_stopped",
+        {"found.traefik.restarts": 3, "found.traefik.health": "starting", **after_traefik(nobody("refused"))},
+    ),
     ("traefik_engine", {"found.traefik.errors": [API], **STOPPED}),
     ("traefik_socket", {"found.traefik.errors": [SOCKET], **STOPPED}),
     ("traefik_file_broken", {"found.traefik.errors": [FILE], **NO_ROUTE}),

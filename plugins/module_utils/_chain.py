@@ -36,11 +36,18 @@ class Chain:
             dict(probes.get(name) or {}) for name in ("tunnel", "nginx", "traefik", "routed", "public")
         )
         self.elsewhere: dict[str, Any] = probes.get("elsewhere") or {}  # the tunnel, from the control node
+        self._mislead(dict(probes.get("declared") or {}))
         self.container: dict[str, Any] = self.found.get("container") or {}
         self.proxy: dict[str, Any] = self.found.get("traefik") or {}
-        self.unreachable = str(facts.get("unreachable") or "")
+        self.unreachable, self.failed = (str(facts.get(name) or "") for name in ("unreachable", "failed"))
         self.code = str(self.tunnel.get("ngrok_code") or "")
         self.number = int(self.code.rpartition("_")[2] or 0) if self.code else 0
+
+    def _mislead(self, declared: dict[str, Any]) -> None:
+        """Where only the inventory's target answers, and not the one in force, the tunnel is not what is broken."""
+        self.misled = not self.tunnel_good and self.good(declared)
+        if self.misled:
+            self.tunnel, self.found = declared, {**self.found, "target": "", "resolved": {}, "page": {}, "reach": ""}
 
     def good(self, probe: dict[str, Any]) -> bool:
         """An app's own answer. Without a WebSocket to ask for, any but an error is one."""

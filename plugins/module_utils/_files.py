@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 STATE_DIR = ".locki"
 _MANIFEST = os.path.join(STATE_DIR, "manifest.json")
@@ -21,13 +22,18 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def room(folder: str) -> dict[str, int]:
-    """What is left where the folder is, or is to be."""
+def room(folder: str) -> dict[str, Any]:
+    """What is left where the folder is, or is to be, and whether this user may write there."""
     folder = os.path.abspath(folder)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     found = os.statvfs(folder)
-    return {"disk_free": found.f_bavail * found.f_frsize, "inodes_free": found.f_favail if found.f_files else 1}
+    return {
+        "disk_free": found.f_bavail * found.f_frsize,
+        "inodes_free": found.f_favail if found.f_files else 1,
+        "read_only": bool(found.f_flag & os.ST_RDONLY),
+        "writable": os.access(folder, os.W_OK),
+    }
 
 
 def read_bytes(path: str) -> bytes | None:

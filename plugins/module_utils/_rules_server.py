@@ -32,6 +32,11 @@ from ._chain import (
     version,
 )
 
+_MAKE_ROOM = (
+    "on {server}: delete what is large (`sudo du -xh --max-depth=3 / | sort -h | tail`),"
+    " and `docker system prune --force`"
+)
+
 
 def _disk(chain: Chain) -> str:
     free = chain.found.get("disk_free")
@@ -73,6 +78,10 @@ def _only_server_resolves(chain: Chain) -> bool:
     return resolved.get("by") == "server" and bool(resolved.get("addresses")) and _connected_container(chain)
 
 
+def _overridden(chain: Chain) -> str:
+    return str((chain.found.get("resolved") or {}).get("overridden") or "")
+
+
 def _connected_container(chain: Chain) -> bool:
     """One without any network cannot be blamed for what it does not reach."""
     return bool(chain.container.get("running") and chain.container.get("networks"))
@@ -98,6 +107,21 @@ def _not_in_force(chain: Chain) -> Match:
     value = _env_target(chain)
     used = str(chain.container.get("target") or "")
     return bool(used) and bool(value) and used != value and {"error": used}
+
+
+def _twins(chain: Chain) -> Match:
+    """Containers with the agent's routers, besides its own and those of a release."""
+    name, project = chain.agent.get("name", ""), chain.agent.get("project", "vaettir")
+    ours = re.compile(rf"{re.escape(f'{project}-{name}')}-(1|trial|old-.*|undone-.*)|{re.escape(project)}-next-.*")
+    own = {str(router["container"]) for router in chain.found.get("routers") or [] if router.get("own")}
+    others = sorted(other for other in own if not ours.fullmatch(other))
+    return bool(others) and {"error": " ".join(others)}
+
+
+def _fails_to_start(chain: Chain) -> Match:
+    """One that was ended from outside has one of these, too."""
+    status, failed = chain.container.get("status"), chain.container.get("exit", 0) not in (0, 137, 143)
+    return status in ("created", "exited", "dead") and failed and {"error": status}
 
 
 def _status(*words: str) -> Callable[[Chain], Match]:
@@ -133,7 +157,7 @@ QUESTIONS = (
         "reached",
         SERVER,
         "a login",
-        lambda chain: chain.unreachable or ("yes" if chain.stack or chain.found else ""),
+        lambda chain: chain.unreachable or chain.failed or ("yes" if chain.stack or chain.found else ""),
     ),
     Question(
         "docker",
@@ -170,6 +194,22 @@ RULES: tuple[Rule, ...] = (
         lambda chain: bool(chain.unreachable) and {"error": chain.unreachable},
     ),
     Rule(
+        "root_unreadable",
+        "reached",
+        BROKEN,
+        "the login user may not read the project folder ({error})",
+        "on {server}: `sudo chown -R $USER: {root}`",
+        lambda chain: "ermission denied" in chain.failed and {"error": chain.failed},
+    ),
+    Rule(
+        "server_failed",
+        "reached",
+        BROKEN,
+        "{server} can be logged in to and not be asked ({error})",
+        "on {server}: mend what it says (Python 3, {root}), then again: `{diagnose}`",
+        lambda chain: bool(chain.failed) and {"error": chain.failed},
+    ),
+    Rule(
         "docker_missing",
         "docker",
         BROKEN,
@@ -178,11 +218,19 @@ RULES: tuple[Rule, ...] = (
         lambda chain: bool(chain.stack.get("docker")) and not chain.stack["docker"].get("installed", True),
     ),
     Rule(
+        "docker_forbidden",
+        "docker",
+        BROKEN,
+        "the login user may not use Docker",
+        "on {server}: `sudo usermod -aG docker $USER`, and a new login (Ansible keeps one for a minute)",
+        lambda chain: "permission denied" in str((chain.stack.get("docker") or {}).get("error", "")),
+    ),
+    Rule(
         "docker_silent",
         "docker",
         BROKEN,
         "Docker's daemon does not answer ({error})",
-        "on {server}: `sudo systemctl start docker`, or `sudo usermod -aG docker $USER` and a new login",
+        "on {server}: `sudo systemctl start docker`; it says more with `sudo journalctl -u docker`",
         lambda chain: (
             bool(chain.stack.get("docker"))
             and not chain.stack["docker"].get("version")
@@ -190,11 +238,27 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        "root_read_only",
+        "disk",
+        BROKEN,
+        "the file system of {root} is read-only",
+        "on {server}: `sudo mount -o remount,rw $(findmnt -no TARGET -T {root})`; if that fails, see `sudo dmesg`",
+        lambda chain: bool(chain.found.get("read_only")),
+    ),
+    Rule(
+        "root_foreign",
+        "disk",
+        BROKEN,
+        "the login user may not write into {root}",
+        "on {server}: `sudo chown -R $USER: {root}`",
+        lambda chain: not chain.found.get("writable", True),
+    ),
+    Rule(
         "disk_full",
         "disk",
         BROKEN,
         "the disk of {root} is full",
-        "on {server}: `docker system prune --all --force`, then `df -h {root}`",
+        _MAKE_ROOM,
         lambda chain: (
             chain.found.get("disk_free") is not None
             and (chain.found["disk_free"] < DISK_FULL or chain.found.get("inodes_free", 1) == 0)
@@ -206,7 +270,7 @@ RULES: tuple[Rule, ...] = (
         "disk",
         WARN,
         "the disk of {root} is nearly full",
-        "on {server}: `docker system prune --all --force`",
+        _MAKE_ROOM,
         lambda chain: DISK_FULL <= chain.found.get("disk_free", DISK_LOW) < DISK_LOW,
         STOP,
     ),
@@ -252,27 +316,51 @@ RULES: tuple[Rule, ...] = (
         _not_in_force,
     ),
     Rule(
+        "env_elsewhere",
+        "env",
+        BROKEN,
+        "{key} in .env is {error}, where no app answers, and {declared} does",
+        "`{deploy}`",
+        lambda chain: chain.misled and _env_differs(chain),
+    ),
+    Rule(
         "env_differs",
         "env",
         WARN,
         "{key} in .env is {error}, and the inventory says {declared}",
-        "set target_url of agent {agent} in the inventory, and `{deploy}`",
+        "set target_url of agent {agent} to {error}, or `{deploy}`, which puts the inventory's into .env",
         _env_differs,
     ),
     Rule(
         "server_dns",
         "egress",
         BROKEN,
-        "no DNS server answers {server}, so that {target_host} cannot be resolved",
-        "on {server}: `sudo systemctl restart systemd-resolved`, or write `nameserver 1.1.1.1` into /etc/resolv.conf",
-        no_resolver,
+        "no DNS server tells {server} the address of {target_host} ({error})",
+        "on {server}: `echo nameserver 1.1.1.1 | sudo tee /etc/resolv.conf`, and `docker restart {container}`",
+        lambda chain: no_resolver(chain) and {"error": chain.found["resolved"].get("error", "")},
+    ),
+    Rule(
+        "forwarding",
+        "egress",
+        BROKEN,
+        "the kernel passes no packets on to containers (net.ipv4.ip_forward is 0)",
+        "on {server}: `sudo sysctl -w net.ipv4.ip_forward=1`, and take the 0 out of /etc/sysctl.conf and /etc/sysctl.d",
+        lambda chain: chain.found.get("forwarding") is False,
+    ),
+    Rule(
+        "container_dns_own",
+        "egress",
+        DEPENDS,
+        "the server resolves {target_host}, its container does not: Docker gives it another DNS server ({error})",
+        "on {server}: remove `dns` from /etc/docker/daemon.json, then `sudo systemctl restart docker`",
+        lambda chain: _only_server_resolves(chain) and _overridden(chain) and {"error": _overridden(chain)},
     ),
     Rule(
         "container_dns",
         "egress",
         DEPENDS,
         "the server resolves {target_host}, its container does not",
-        "on {server}: `sudo systemctl restart docker`, or set resolver of agent {agent}, and `{deploy}`",
+        "on {server}: `sudo iptables -I DOCKER-USER -p udp --dport 53 -j ACCEPT`, or `sudo systemctl restart docker`",
         _only_server_resolves,
     ),
     Rule(
@@ -280,7 +368,7 @@ RULES: tuple[Rule, ...] = (
         "egress",
         DEPENDS,
         "the server reaches {target_host}, its container does not ({error})",
-        "on {server}: `sudo iptables -I DOCKER-USER -p tcp --dport {target_port} -j ACCEPT`, and net.ipv4.ip_forward=1",
+        "on {server}: `sudo iptables -I DOCKER-USER -p tcp --dport {target_port} -j ACCEPT`",
         lambda chain: (
             chain.tunnel.get("status", 0) > 0
             and _connected_container(chain)
@@ -300,6 +388,14 @@ RULES: tuple[Rule, ...] = (
             and {"error": chain.container.get("nginx") or "by its log"}
         ),
         STOP,
+    ),
+    Rule(
+        "container_twin",
+        "container",
+        BROKEN,
+        "{error} takes the agent's visitors as well, and is not of the project",
+        "on {server}: `docker rm --force {error}`, and `{up}`",
+        _twins,
     ),
     Rule(
         "container_missing",
@@ -326,6 +422,14 @@ RULES: tuple[Rule, ...] = (
         _status("paused"),
     ),
     Rule(
+        "container_fails",
+        "container",
+        BROKEN,
+        "{container} does not start ({error}): {log}",
+        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        _fails_to_start,
+    ),
+    Rule(
         "container_stopped",
         "container",
         BROKEN,
@@ -342,7 +446,7 @@ RULES: tuple[Rule, ...] = (
         "container",
         DEPENDS,
         "{container} is unhealthy, so Traefik sends nobody there: {log}",
-        "`{deploy}`; it says more with `docker logs {container}` on {server}",
+        "on {server}: `docker restart {container}`; if it stays so, `{deploy}`",
         lambda chain: chain.container.get("health") == "unhealthy",
     ),
     Rule(
@@ -360,6 +464,14 @@ RULES: tuple[Rule, ...] = (
         "what is in force is not the release: {error}",
         "`{deploy}`",
         lambda chain: bool(chain.found.get("differs")) and {"error": ", ".join(chain.found["differs"])},
+    ),
+    Rule(
+        "files_gone",
+        "files",
+        WARN,
+        "deleted from {root}: {error}",
+        "`{deploy}`",
+        lambda chain: bool(chain.found.get("gone")) and {"error": ", ".join(chain.found["gone"])},
     ),
     Rule(
         "files_edited",

@@ -501,7 +501,8 @@ RULES: tuple[Rule, ...] = (
         "egress",
         BROKEN,
         "{server} gets no connection to {target_url}, and the control node does ({error})",
-        "on {server}: `sudo iptables -I OUTPUT -p tcp --dport {target_port} -j ACCEPT`, and in the provider's firewall",
+        "on {server}: `sudo iptables -I OUTPUT -p tcp --dport {target_port} -j ACCEPT` and"
+        " `sudo iptables -I DOCKER-USER -p tcp --dport {target_port} -j ACCEPT`, and in the provider's firewall",
         _no_way,
     ),
     Rule(

@@ -90,6 +90,13 @@ resolved:
     error:
       description: Why there are none.
       type: str
+    overridden:
+      description: DNS servers that the container was given in place of the server's. Empty when it has the server's.
+      type: str
+forwarding:
+  description: Whether the kernel passes packets on to containers.
+  type: bool
+  returned: always
 reach:
   description: V(connected), or why the container cannot connect to the target. Empty when it was not asked.
   type: str
@@ -125,6 +132,11 @@ differs:
 fragment_edited:
   description: Whether the agent's compose file was edited since the release.
   type: bool
+  returned: always
+gone:
+  description: Paths of files that were there at the release and are not any more.
+  type: list
+  elements: str
   returned: always
 edited:
   description: Paths of files that were edited since the release.
@@ -240,6 +252,7 @@ class Diagnosis:
             "env": {"target": env},
             "target": target,
             "resolved": addresses,
+            "forwarding": (_files.read_bytes("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
             "reach": self.reach(target, addresses),
             "page": self.page(target, addresses),
             "container": self.container(),
@@ -279,12 +292,21 @@ class Diagnosis:
             output = _agent.execute(self.agent["Id"], "getent", "ahosts", url.host, timeout=15)[1]
             found = in_order([line.split()[0] for line in output.splitlines() if line.split()])
             if found:
-                return {"by": "container", "addresses": found, "error": ""}
+                return {"by": "container", "addresses": found, "error": "", "overridden": ""}
+        asked = {"by": "server", "addresses": [], "error": "", "overridden": self.overridden()}
         try:
             answers = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            return {"by": "server", "addresses": [], "error": getattr(error, "strerror", None) or str(error)}
-        return {"by": "server", "addresses": in_order([str(one[4][0]) for one in answers]), "error": ""}
+            return {**asked, "error": getattr(error, "strerror", None) or str(error)}
+        return {**asked, "addresses": in_order([str(one[4][0]) for one in answers])}
+
+    def overridden(self) -> str:
+        """DNS servers that the container has been given in place of the server's own, as Docker notes them."""
+        if not self.agent or not alive(self.agent):
+            return ""
+        conf = _agent.execute(self.agent["Id"], "cat", "/etc/resolv.conf", timeout=15)[1]
+        servers = re.search(r"(?m)^# ExtServers: \[(.*)\]", conf)
+        return servers.group(1) if servers and re.search(r"(?m)^# Overrides: .*nameservers", conf) else ""
 
     def reach(self, target: str, resolved: dict[str, Any]) -> str:
         """From inside the container; bash is what its image has for that."""
@@ -334,8 +356,10 @@ class Diagnosis:
         return {"status": status, "streamlit": status == 200 and not coded and data[head:].strip().endswith(b"ok")}
 
     def ca_path(self) -> str:
-        path = os.path.join(self.root, self.params["ca_path"])
-        return path if os.path.isfile(path) else ""
+        """As it was released, whatever has become of the live one."""
+        live = os.path.join(self.root, self.params["ca_path"])
+        released = self.store.path(self.store.current().release, os.path.basename(live))
+        return next((path for path in (released, live) if os.path.isfile(path)), "")
 
     def context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.ca_path() or None)
@@ -356,7 +380,8 @@ class Diagnosis:
         labels = {key: value for key, value in _docker.labels(self.agent).items() if key.startswith("traefik.")}
         return {
             **state(self.agent),
-            "log": last_words(self.agent, _agent.reason("\n".join(lines))),
+            "log": self.agent["State"].get("Error") or last_words(self.agent, _agent.reason("\n".join(lines))),
+            "exit": self.agent["State"].get("ExitCode", 0),
             "errors": "\n".join(worries[-5:])[:2000],
             "nginx": number.rpartition("/")[2].strip(),
             "target": self.used(),
@@ -371,6 +396,7 @@ class Diagnosis:
             "release": release,
             "differs": [],
             "edited": [],
+            "gone": [],
             "fragment_edited": False,
             "verified": False,
         }
@@ -381,18 +407,20 @@ class Diagnosis:
                 continue
             used = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", "").rstrip("/").lower()
             found["verified"] = found["verified"] or (bool(facts.get("verified")) and used == target.lower())
-        if release not in self.store.ids() or self.store.lock():  # a run that releases just now
+        if self.store.lock():  # a run that releases just now
             return found
-        kept = {name: _files.digest(content) for name, content in self.store.read(release).items()}
         told = {name: digest for name, digest in self.in_force.files.items() if ":" not in name}
+        if release not in self.store.ids():
+            return {**found, "gone": [f"releases/{self.name}"] if told else []}
+        kept = {name: _files.digest(content) for name, content in self.store.read(release).items()}
         if told:
             found["differs"] = sorted(name for name, digest in told.items() if kept.get(name, digest) != digest)
         fragment = _files.read_bytes(os.path.join(self.root, "agents", f"{self.name}.yml"))
         found["fragment_edited"] = fragment not in (None, self.store.read(release).get("compose.yml", fragment))
         for name in (f"{self.name}.conf.template", f"{self.name}.ca.pem"):
             live = _files.read_bytes(os.path.join(self.root, "proxy-configs", name))
-            if live is not None and name in kept and _files.digest(live) != kept[name]:
-                found["edited"].append(f"proxy-configs/{name}")
+            if name in kept and (live is None or _files.digest(live) != kept[name]):
+                found["gone" if live is None else "edited"].append(f"proxy-configs/{name}")
         return found
 
     def traefik(self) -> dict[str, Any]:

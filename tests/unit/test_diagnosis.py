@@ -92,6 +92,13 @@ NO_ROUTE = after_traefik(says(404, "no_route"))
 STOPPED = after_traefik(page("stopped"))
 GATEWAY = after_traefik(says(502, "proxy_error"))
 FLAGS = HEALTHY["found"]["traefik"]["flags"]
+NO_NAME = {"by": "server", "addresses": [], "error": "Name or service not known", "overridden": ""}
+ELSEWHERE = {  # what .env says is in force, and only the inventory's target works
+    "found.env.target": "https://b.ngrok-free.app",
+    "found.container.target": "https://b.ngrok-free.app",
+    "found.target": "https://b.ngrok-free.app",
+    "probes.declared": HEALTHY["probes"]["tunnel"],
+}
 OWN = next(router for router in HEALTHY["found"]["routers"] if router["own"])
 EXITED = {
     "found.traefik.status": "exited",
@@ -200,11 +207,23 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         "server_unreachable",
         {"unreachable": "Connection timed out", "stack": {}, "found": {}, "probes": {}, "control": {}},
     ),
+    ("root_unreadable", {"failed": "/srv/.locki/manifest.json: Permission denied", "found": {}, "probes": {}}),
+    ("server_failed", {"failed": "No module named 'json'", "found": {}, "probes": {}}),
     ("docker_missing", {"stack.docker": {"installed": False, "version": "", "error": ""}, "found": {}, "probes": {}}),
     (
         "docker_silent",
         {"stack.docker": {"installed": True, "version": "", "error": "denied"}, "found": {}, "probes": {}},
     ),
+    (
+        "docker_forbidden",
+        {
+            "stack.docker": {"installed": True, "version": "", "error": "permission denied while trying to connect"},
+            "found": {},
+            "probes": {},
+        },
+    ),
+    ("root_read_only", {"found.read_only": True, "found.writable": False}),
+    ("root_foreign", {"found.writable": False}),
     ("disk_full", {"found.disk_free": 0}),
     ("disk_full", {"found.inodes_free": 0}),
     ("clock_wrong", {"found.time": HEALTHY["found"]["time"] + 3600}),
@@ -225,6 +244,13 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("env_invalid", {"found.env": {"target": "https://a.ngrok-free.app/app"}, **after_nginx(nobody("refused"))}),
     ("env_invalid", {"found.env": {"target": "wss://a.ngrok-free.app"}, **after_nginx(nobody("refused"))}),
     ("env_not_in_force", {"found.container.target": "https://old.ngrok-free.app", **after_nginx(page())}),
+    ("env_elsewhere", {**ELSEWHERE, **shown(coded(3200))}),
+    ("env_elsewhere", {**ELSEWHERE, **shown({}), "found.resolved": NO_NAME}),  # nor has it an address
+    ("forwarding", {"found.forwarding": False, "found.resolved.by": "server", **after_nginx(page())}),
+    (
+        "container_dns_own",
+        {"found.resolved.by": "server", "found.resolved.overridden": "192.0.2.53", **after_nginx(page())},
+    ),
     (
         "server_dns",
         {
@@ -237,6 +263,8 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("nginx_old", {"found.container.nginx": "1.26.3", **after_nginx(page())}),
     ("nginx_old", {**stopped("restarting", '[emerg] invalid parameter "resolve" in nginx.conf:27'), **STOPPED}),
     ("container_missing", {"found.container": {}, NGINX: {}, **STOPPED}),
+    ("container_twin", {"found.routers": [OWN, {**OWN, "container": "other-ocapistaine-1"}], **GATEWAY}),
+    ("container_fails", {**stopped("created", "no such file"), "found.container.exit": 127, **STOPPED}),
     ("container_dies", {**stopped("restarting", "OCAPISTAINE_TARGET_URL is empty"), **STOPPED}),
     ("container_paused", {**stopped("paused"), **STOPPED}),
     ("container_stopped", {**stopped("exited"), **STOPPED}),
@@ -370,6 +398,7 @@ WARN: list[tuple[str, dict[str, Any]]] = [
     ),
     ("nginx_old", {"found.container.nginx": "1.26.3"}),
     ("files_differ", {"found.differs": ["offline.js"]}),
+    ("files_gone", {"found.gone": ["proxy-configs/ocapistaine.conf.template"]}),
     ("files_edited", {"found.edited": ["proxy-configs/ocapistaine.conf.template"]}),
     ("nginx_open", {"probes.nginx.foreign": {"status": 101, "refused": False}}),
     ("traefik_engine", {"found.traefik.version": "3.6.0", "stack.docker.version": "29.0.1"}),

@@ -21,20 +21,6 @@ options:
     description: The agent, which is the compose service.
     type: str
     required: true
-attributes:
-  platform:
-    platforms: posix
-"""
-
-    # For those that change nothing
-    INFO = r"""
-attributes:
-  check_mode:
-    support: full
-    details: Nothing is changed in either mode.
-  diff_mode:
-    support: N/A
-    details: Nothing is changed in either mode.
 """
 
     # For those that change what is in force

@@ -16,9 +16,9 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
-  - locki.vaettir.agent.info
   - locki.vaettir.agent
-  - ansible.builtin.action_common_attributes
+  - locki.vaettir.attributes.info
+  - locki.vaettir.attributes
 options:
   image:
     description: Image of the service.

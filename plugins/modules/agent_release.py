@@ -18,7 +18,7 @@ author:
 extends_documentation_fragment:
   - locki.vaettir.agent
   - locki.vaettir.agent.owner
-  - ansible.builtin.action_common_attributes
+  - locki.vaettir.attributes
 attributes:
   check_mode:
     support: full

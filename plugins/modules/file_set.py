@@ -13,8 +13,7 @@ description:
   - Writes and removes a set of files below one folder in a single call, each file in one step (write beside,
     C(fsync), rename).
   - Keeps a record of what it wrote in C(.locki/manifest.json) below O(root). A file that is there without being in
-    the record
-    belongs to the folder's owner. When it is tracked by git it is left alone, otherwise it is kept beside the new one.
+    the record belongs to the folder's owner. When it is tracked by git it is left alone, otherwise it is kept beside the new one.
   - A file of ours that was edited by hand is kept as C(NAME.TIMESTAMP~) before it is replaced or removed. A secret is
     not kept when it is removed.
   - In C(.env), which others edit too, only the named keys change. All other lines, comments, their order and their line
@@ -22,13 +21,15 @@ description:
     file always has mode V(0600).
 author:
   - the locki.vaettir authors (@locki)
+extends_documentation_fragment:
+  - locki.vaettir.attributes
 attributes:
   check_mode:
     support: full
-    description: Reports what would change and touches nothing.
+    details: Reports what would change and touches nothing.
   diff_mode:
     support: full
-    description: Shows the text of every file that differs, but of C(.env) only the names of the keys.
+    details: Shows the text of every file that differs, but of C(.env) only the names of the keys.
 options:
   root:
     description: Absolute path of the folder. It is made with mode V(0755) if it is not there.

@@ -16,14 +16,8 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  platform:
-    platforms: posix
+  - locki.vaettir.attributes.info
+  - locki.vaettir.attributes
 options:
   root:
     description: The project folder. A leading C(~) is the login user's home.

@@ -18,15 +18,13 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+  - locki.vaettir.attributes
 attributes:
   check_mode:
     support: full
-    description: The handshake changes nothing, so it is done in check mode as well.
+    details: The handshake changes nothing, so it is done in check mode as well.
   diff_mode:
     support: N/A
-  platform:
-    platforms: posix
 requirements:
   - curl on the host that runs the module
 options:

@@ -23,15 +23,13 @@ description:
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+  - locki.vaettir.attributes
 attributes:
   check_mode:
     support: full
     details: Nothing is changed in either mode, so the probe is made in check mode as well.
   diff_mode:
     support: N/A
-  platform:
-    platforms: posix
 notes:
   - Needs nothing but Python on the host that runs it. Use C(delegate_to) to probe from the control node.
   - Proxies of the environment (C(HTTPS_PROXY) and its like) are not used.

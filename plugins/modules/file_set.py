@@ -13,7 +13,8 @@ description:
   - Writes and removes a set of files below one folder in a single call, each file in one step (write beside,
     C(fsync), rename).
   - Keeps a record of what it wrote in C(.locki/manifest.json) below O(root). A file that is there without being in
-    the record belongs to the folder's owner. When it is tracked by git it is left alone, otherwise it is kept beside the new one.
+    the record belongs to the folder's owner. When it is tracked by git it is left alone, otherwise it is kept beside
+    the new one.
   - A file of ours that was edited by hand is kept as C(NAME.TIMESTAMP~) before it is replaced or removed. A secret is
     not kept when it is removed.
   - In C(.env), which others edit too, only the named keys change. All other lines, comments, their order and their line

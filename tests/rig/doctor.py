@@ -23,6 +23,7 @@ import yaml
 
 from . import ca, playbook, scenario, stand
 from .shell import RigError, run, say
+from .visitor import Visitor
 
 AGENT, DOMAIN = "one", "one.vaettir.example"
 PUBLIC, STREAM = f"https://{DOMAIN}", "/_stcore/stream"
@@ -85,6 +86,7 @@ class Stand(stand.Stand):
     agent: dict[str, Any] = field(default_factory=lambda: {"name": AGENT, "target_url": TARGET})
     variables: dict[str, Any] = field(default_factory=dict)  # of every play
     clean: bool = False  # the last diagnosis found nothing
+    other_dns: str = ""  # of the control node alone
     deployed: dict[str, Any] | None = None  # the inventory of the last play that changes servers
     # What a person knows where a fix cannot.
     obvious: dict[str, str] = field(
@@ -100,7 +102,16 @@ class Stand(stand.Stand):
 
     @property
     def resolver(self) -> str:
-        return str(scenario.current()["outside"]["ip"])
+        """The DNS server of the control node."""
+        return self.other_dns or str(scenario.current()["outside"]["ip"])
+
+    @property
+    def visitor(self) -> Visitor:
+        """Finds the server as the world's DNS says."""
+        addresses = self.edge.call("GET", "/dns")["addresses"]
+        if DOMAIN not in addresses:
+            raise RigError(f"{DOMAIN} has no address")
+        return Visitor(addresses[DOMAIN])
 
     def laptop(self, script: str, *, check: bool = True) -> str:
         """Where the apps and the edge run, as root."""

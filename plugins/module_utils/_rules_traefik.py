@@ -126,7 +126,8 @@ def _log(*patterns: str) -> Callable[[Chain], Match]:
 def _port_taken(chain: Chain) -> Match:
     own = f"container {chain.proxy.get('name')}"
     taken = [one for one in chain.stack.get("taken_ports") or [] if one["by"] != own]
-    if not taken or not chain.proxy.get("status"):
+    elsewhere = chain.traefik_good or "host" in (chain.proxy.get("networks") or [])
+    if not taken or elsewhere or not chain.proxy.get("status"):
         return False
     port, by = taken[0]["port"], str(taken[0]["by"])
     kind, _space, name = by.partition(" ")
@@ -175,9 +176,14 @@ def _anew(chain: Chain) -> str:
     return f"on {words['server']}: `docker restart {words['traefik']}`; if it stays so, `{words['deploy']}`"
 
 
+def _answered(chain: Chain) -> bool:
+    """Somebody between Traefik and the container has an answer of its own."""
+    nobody = (None, "no_route", "stopped", "proxy_error", "no_answer", "timeout", "refused", "unreachable")
+    return bool(chain.nginx) and not chain.traefik_good and chain.behind_tls.get("reason") not in nobody
+
+
 def _in_between(chain: Chain) -> Match:
-    refused = bool((chain.behind_tls.get("upload") or {}).get("refused"))
-    bad = not chain.traefik_good and chain.behind_tls.get("reason") not in (None, "no_route", "stopped")
+    refused, bad = bool((chain.behind_tls.get("upload") or {}).get("refused")), _answered(chain)
     used = ", ".join(_router_middlewares(chain)) or _point_middlewares(chain)
     error = chain.behind_tls.get("error") if bad else "an upload of 2 MB is refused (413)"
     return bool((bad or refused) and chain.nginx and used) and {"error": error, "used": used, "mend": _mend(chain)}
@@ -185,8 +191,7 @@ def _in_between(chain: Chain) -> Match:
 
 def _own_file(chain: Chain) -> Match:
     files = chain.proxy.get("files") or []
-    bad = bool(chain.behind_tls) and not chain.traefik_good
-    return bad and bool(files) and {"error": chain.behind_tls.get("error", ""), "files": ", ".join(files)}
+    return bool(files) and _answered(chain) and {"error": chain.behind_tls.get("error", ""), "files": ", ".join(files)}
 
 
 def _connect(chain: Chain) -> str:
@@ -349,7 +354,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "traefik_port_taken",
         "traefik_container",
-        DEPENDS,
+        BROKEN,
         "{error}, so {traefik} cannot have it",
         "on {server}: {holder}, then `{up_traefik}`",
         _port_taken,

@@ -158,6 +158,7 @@ routers:
   returned: always
 """
 
+import glob
 import os
 import re
 import socket
@@ -449,16 +450,13 @@ class Diagnosis:
         }
 
     def owners_files(self) -> list[str]:
-        """Beside our own one in the folder that Traefik watches."""
-        folder, manifest = "traefik/dynamic", _files.Manifest(self.root)
-        names = (
-            sorted(os.listdir(os.path.join(self.root, folder)))
-            if manifest.exists and os.path.isdir(os.path.join(self.root, folder))
-            else []
-        )
-        return [
-            f"{folder}/{name}" for name in names if not manifest.owns(f"{folder}/{name}") and not name.endswith("~")
-        ]
+        """Those with routers in the folder that Traefik watches."""
+        manifest, found = _files.Manifest(self.root), []
+        for path in sorted(glob.glob(os.path.join(self.root, "traefik/dynamic/*.y*ml"))):
+            name = os.path.relpath(path, self.root)
+            if manifest.exists and not manifest.owns(name) and b"routers" in (_files.read_bytes(path) or b""):
+                found.append(name)
+        return found
 
 
 def main() -> None:

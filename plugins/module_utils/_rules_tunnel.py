@@ -227,13 +227,15 @@ def _no_streamlit(chain: Chain) -> bool:
 def _scheme(chain: Chain) -> Match:
     location = str((chain.tunnel.get("headers") or {}).get("location", ""))
     sent = _reason(chain, "redirected") and location.startswith(f"https://{chain.words()['target_host']}")
-    return not chain.is_https and (sent or (_reason(chain, "bad_key") and chain.target.endswith(":443")))
+    unasked = _reason(chain, "bad_key", "no_answer", "not_http", "closed") and chain.target.endswith(":443")
+    return not chain.is_https and (sent or unasked)
 
 
 def _unreached(chain: Chain) -> Match:
     """By the server, and by its container as well."""
     return (
-        _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
+        not _scheme(chain)
+        and _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
         and not _no_tls(chain)
         and (chain.is_https or not _reason(chain, "refused"))
         and not chain.tunnel.get("status")
@@ -363,6 +365,7 @@ RULES: tuple[Rule, ...] = (
         "on the laptop: start the app anew, and read what it prints",
         lambda chain: (
             _apps_answer(chain)
+            and not _scheme(chain)
             and chain.agent.get("probe_path")
             and _reason(
                 chain,

@@ -121,7 +121,7 @@ release:
   type: str
   returned: always
 verified:
-  description: Whether a release with this target was verified.
+  description: Whether a release with this target was verified while its app answered.
   type: bool
   returned: always
 differs:
@@ -407,7 +407,8 @@ class Diagnosis:
             except (_release.ReleaseError, ValueError, OSError):
                 continue
             used = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", "").rstrip("/").lower()
-            found["verified"] = found["verified"] or (bool(facts.get("verified")) and used == target.lower())
+            proven = bool(facts.get("verified")) and facts.get("online", True)
+            found["verified"] = found["verified"] or (proven and used == target.lower())
         if self.store.lock():  # a run that releases just now
             return found
         told = {name: digest for name, digest in self.in_force.files.items() if ":" not in name}

@@ -83,6 +83,10 @@ options:
     description: Whether O(release) was verified.
     type: bool
     default: false
+  online:
+    description: Whether it was an app that answered then, and not the page.
+    type: bool
+    default: false
   keep:
     description:
       - How many releases to keep.
@@ -448,10 +452,11 @@ class AgentRelease:
         if self.params["verified"] or not release:  # without a release, nothing of ours is pending
             self.store.settle()
         if self.params["verified"]:
-            if not release and current in there and not self.store.facts(current)["verified"]:
+            known = self.store.facts(current) if not release and current in there else None
+            if known and (not known["verified"] or self.params["online"] > known.get("online", True)):
                 release = current
             if release:
-                self.store.note(release, verified=_release.iso(time.time()))
+                self.store.note(release, verified=_release.iso(time.time()), online=self.params["online"])
             removed = _release.superfluous(self.store.all(), current, self.params["keep"])
         elif release in there and release != current and self.ours(self.store.facts(release)):
             removed = [release]
@@ -495,6 +500,7 @@ def main() -> None:
             "release": {"type": "str", "default": ""},
             "probe": {"type": "dict", "default": {}},
             "verified": {"type": "bool", "default": False},
+            "online": {"type": "bool", "default": False},
             "keep": {"type": "int", "default": 3},
         },
         required_if=[("state", state, ["owner"]) for state in ("begun", "prepared", "ended")],

@@ -154,6 +154,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
             "found.target": "http://ocapistaine.ngrok-free.app",
         },
     ),
+    (
+        "edge_scheme_http",
+        {**passed_on(nobody("no_answer", timings={"handshake": 5})), "found.target": "http://a.ngrok-free.app:443"},
+    ),
     ("edge_scheme_https", shown(nobody("tls_failed", error="[SSL: WRONG_VERSION_NUMBER] wrong version number"))),
     ("edge_certificate_name", shown(nobody("tls_name"))),
     ("edge_certificate", shown(nobody("tls_untrusted"))),

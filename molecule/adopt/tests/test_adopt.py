@@ -129,6 +129,12 @@ def test_their_agent_has_our_rules(visitor, server, edge):
     assert f'"https://{TUNNEL}"; # Origin' in shown
 
 
+def test_their_agent_is_proven_as_any_other():
+    run = playbook.run("locki.vaettir.verify_agent", "-e", "from_outside=false")
+    assert (run.status, run.changed) == (0, []), run
+    assert f"ocapistaine on {SERVER}: WebSocket upgrade verified at {PUBLIC}" in " ".join(run.output.split())
+
+
 def test_their_page_is_shown(visitor, edge):
     with edge.faulty(TUNNEL, "reset"):
         page = visitor.get(PUBLIC, Accept="text/html")

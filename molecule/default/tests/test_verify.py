@@ -92,12 +92,19 @@ def test_websockets_over_http_2_that_are_broken(server, visitor):
     try:
         visitor.until(PUBLIC, 200)
         status, said = verify(*ON_THE_SERVER)
+        insisted = {"stack_insist": ["traefik_http2"], "vaettir_agents": [{"name": AGENT, "read_timeout": 3601}]}
+        release = playbook.run(playbook.DEPLOY, "-e", f"agent={AGENT}", *ON_THE_SERVER, extra=insisted)
     finally:
         server.check_output(f"cd ~/vaettir && rm docker-compose.override.yml && {restart}")
         visitor.until(PUBLIC, 200)
     assert status > 0
     assert "through Traefik: over HTTP/2 extended CONNECT is advertised and does not work" in said
     assert "upgrade-traefik.yml" in said
+    # No release of ours broke it, and none mends it.
+    assert release.status > 0
+    assert "It was so before this release, which stays." in release.messages[-1], release
+    assert "read_timeout 3601s" in server.check_output(f"docker exec {CONTAINER} cat /etc/nginx/nginx.conf")
+    assert playbook.run(playbook.DEPLOY, "-e", f"agent={AGENT}").status == 0
 
 
 def test_a_release_behind_ngroks_warning_page_is_undone(visitor):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from ansible_collections.locki.vaettir.plugins.module_utils._chain import AGENT, APP, EDGE
+
 from .doctor import PORT, PUBLIC, TUNNEL, Fault, Stand
 from .shell import RigError
 
-APP, AGENT, EDGE = "app", "ngrok agent", "ngrok edge"
 OTHER = 8510  # port of an app that a fault brings
 CLOSED = 8599  # nobody's
 LOCAL = "http://127.0.0.1"

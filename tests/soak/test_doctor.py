@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""Every fault of the chain, diagnosed and mended; writes docs/troubleshooting.md. About half an hour."""
+"""Every fault of the chain, diagnosed and mended; writes docs/troubleshooting.md. About an hour."""
 
 from __future__ import annotations
 

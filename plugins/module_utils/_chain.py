@@ -136,6 +136,8 @@ class Chain:
         agent, name = self.agent, str(self.agent.get("name", ""))
         project = agent.get("project", "vaettir")
         compose = f"cd {self.stack.get('root', '~/vaettir')} && docker compose --profile production --profile proxy"
+        container = str(self.container.get("name") or f"{project}-{name}-1")
+        deploy = f"ansible-playbook deploy-agent.yml -e agent={name}"
         return {
             "agent": name,
             "server": str(agent.get("server", "")),
@@ -149,7 +151,7 @@ class Chain:
             "target_host": re.sub(r"^https?://|:[0-9]+$", "", self.target),
             "key": _names.target_url_key(name) if name else "",
             "root": str(self.stack.get("root", "~/vaettir")),
-            "container": str(self.container.get("name") or f"{project}-{name}-1"),
+            "container": container,
             "traefik": str(self.proxy.get("name") or f"{project}-traefik-1"),
             "network": f"{project}_default",
             "port": str(agent.get("public_port", 443)),
@@ -159,7 +161,9 @@ class Chain:
             "error": "",
             "up": f"{compose} up -d {name}",
             "up_traefik": f"{compose} up -d traefik",
-            "deploy": f"ansible-playbook deploy-agent.yml -e agent={name}",
+            "deploy": deploy,
+            # Beside one with other labels Traefik would drop the router that both define.
+            "redo": f"on {agent.get('server', '')}: `docker rm -f {container}`, then `{deploy}`",
             "diagnose": f"ansible-playbook diagnose-agent.yml -e agent={name}",
             "upgrade": "ansible-playbook upgrade-traefik.yml",
         }

@@ -163,7 +163,7 @@ def _point_middlewares(chain: Chain) -> str:
 def _mend(chain: Chain) -> str:
     """Labels come with the agent, flags with Traefik."""
     upgrade = _point_middlewares(chain) and not _router_middlewares(chain)
-    return f"`{chain.words()['upgrade' if upgrade else 'deploy']}`"
+    return f"`{chain.words()['upgrade']}`" if upgrade else chain.words()["redo"]
 
 
 def _anew(chain: Chain) -> str:
@@ -172,7 +172,7 @@ def _anew(chain: Chain) -> str:
     if (chain.stack.get("traefik") or {}).get("reasons"):
         return f"`{words['upgrade']}`"
     if chain.found.get("fragment_edited"):
-        return f"`{words['deploy']}`"
+        return words["redo"]
     return f"on {words['server']}: `docker restart {words['traefik']}`; if it stays so, `{words['deploy']}`"
 
 
@@ -440,7 +440,7 @@ RULES: tuple[Rule, ...] = (
         "network",
         DEPENDS,
         "Traefik is to go over the network {error}, which the two do not have in common",
-        "`{deploy}`; in a compose file of your own remove the label traefik.docker.network, then `{up}`",
+        "{redo}; in a compose file of your own remove the label traefik.docker.network, then `{up}`",
         _wrong_network,
     ),
     Rule(
@@ -448,7 +448,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         DEPENDS,
         "{container} has no label traefik.enable=true",
-        "`{deploy}`; in a compose file of your own write the label, then `{up}`",
+        "{redo}; in a compose file of your own write the label, then `{up}`",
         _not_enabled,
     ),
     Rule(
@@ -456,7 +456,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         DEPENDS,
         "{container} has no router for {domain} ({error})",
-        "`{deploy}`, with that domain of agent {agent}; in a compose file of your own mend the label, then `{up}`",
+        "{redo}, with that domain of agent {agent}; in a compose file of your own mend the label, then `{up}`",
         _no_router,
     ),
     Rule(
@@ -481,7 +481,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         DEPENDS,
         "the router listens on the entry point {error}, and port {port} is {wanted}",
-        "`{deploy}`; in a compose file of your own set the label entrypoints to {wanted}, then `{up}`",
+        "{redo}; in a compose file of your own set the label entrypoints to {wanted}, then `{up}`",
         _wrong_entry_point,
     ),
     *(
@@ -490,7 +490,7 @@ RULES: tuple[Rule, ...] = (
             "router",
             verdict,
             "Traefik knows no certificate resolver {error} (there is {wanted})",
-            "`{deploy}`; in a compose file of your own set the label tls.certresolver to one of those, then `{up}`",
+            "{redo}; in a compose file of your own set the label tls.certresolver to one of those, then `{up}`",
             applies,
         )
         for name, verdict, applies in (
@@ -503,7 +503,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         DEPENDS,
         "Traefik is to go to port {error} of {container}, and nginx listens on 80",
-        "`{deploy}`; in a compose file of your own set the label loadbalancer.server.port to 80, then `{up}`",
+        "{redo}; in a compose file of your own set the label loadbalancer.server.port to 80, then `{up}`",
         _wrong_port,
     ),
     Rule(

@@ -35,20 +35,21 @@ Injection = Callable[[Stand], contextlib.AbstractContextManager[None]]
 @contextlib.contextmanager
 def _edited(path: str, service: str, change: Change, stand: Stand) -> Iterator[None]:
     """And put into force as the README tells."""
-    # compose would count a replaced container that still drains
-    wait_for("the end of the replaced container", lambda: "-old-" not in stand.shell("docker ps -a"), 60)
     kept = stand.shell(f"cat {path}")
-    wanted = change(kept)
-    assert wanted != kept, path
-    stand.write(path, wanted)
+    assert change(kept) != kept, path
+    _put(stand, path, change(kept), service)
     try:
-        stand.shell(f"{UP} {service}")
         yield
     finally:
-        if stand.shell(f"cat {path}") == wanted:  # nobody has mended it
-            stand.write(path, kept)
-            stand.shell(f"{UP} --wait {service}")
+        _put(stand, path, kept, f"--wait {service}")
         stand.shell(f"rm -f {path}.*~")
+
+
+def _put(stand: Stand, path: str, content: str, service: str) -> None:
+    # compose would count a replaced container that still drains
+    wait_for("the end of the replaced container", lambda: "-old-" not in stand.shell("docker ps -a"), 60)
+    stand.write(path, content)
+    stand.shell(f"{UP} {service}")
 
 
 def _agent(change: Change) -> Injection:

@@ -585,7 +585,7 @@ def test_nothing_is_left_where_a_log_says_nothing() -> None:
     ("changes", "fix"),
     [
         ({}, "docker restart vaettir-traefik-1"),
-        ({"found.fragment_edited": True}, "ansible-playbook deploy-agent.yml -e agent=ocapistaine"),
+        ({"found.fragment_edited": True}, "docker rm -f vaettir-ocapistaine-1"),
         ({"stack.traefik": {"reasons": ["its compose service differs"]}}, "ansible-playbook upgrade-traefik.yml"),
     ],
 )

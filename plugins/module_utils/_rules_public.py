@@ -33,6 +33,15 @@ def _tls(*reasons: str) -> Callable[[Chain], Match]:
     return lambda chain: chain.tls_reason in reasons and {"error": chain.traefik.get("error", "")}
 
 
+def _pending(said: str = "") -> Callable[[Chain], Match]:
+    """Traefik has none to show, and says that of it."""
+    return lambda chain: (
+        chain.tls_reason == "tls_pending"
+        and chain.agent.get("tls") == "acme"
+        and bool(re.search(said, str(chain.proxy.get("log", ""))))
+    )
+
+
 def _staging(chain: Chain) -> Match:
     issuer = str(chain.certificate.get("issuer", ""))
     return bool(chain.tls_reason and re.search(r"\(STAGING\)|Fake LE|Pebble", issuer)) and {"error": issuer}
@@ -137,13 +146,30 @@ RULES: tuple[Rule, ...] = (
         f"get one from the authority itself into {_FILES}, and `{{deploy}}`",
         _staging,
     ),
+    # Traefik asks again only when one of its routers changes, as one does with each restart of an agent.
+    Rule(
+        "tls_authority_untrusted",
+        "tls",
+        BROKEN,
+        "Traefik has no certificate for {domain} yet, because it does not trust the ACME server: {traefik_log}",
+        "set stack_acme_ca_certificate to the authority of stack_acme_server, and `{upgrade}`",
+        _pending("cannot get ACME client.*(x509: |certificate signed by)"),
+    ),
+    Rule(
+        "tls_authority",
+        "tls",
+        BROKEN,
+        "Traefik has no certificate for {domain} yet, because it does not reach the ACME server: {traefik_log}",
+        "let stack_acme_server answer {server}, or wait until it does; then on {server}: `docker restart {container}`",
+        _pending("cannot get ACME client"),
+    ),
     Rule(
         "tls_pending",
         "tls",
         BROKEN,
         "Traefik has no certificate for {domain} yet: {traefik_log}",
-        "point {domain} at {server} and open port {port}; then on {server}: `docker restart {traefik}`",
-        lambda chain: _tls("tls_pending")(chain) and chain.agent.get("tls") == "acme",
+        "point {domain} at {server} and open ports 80 and {port}; then on {server}: `docker restart {container}`",
+        _pending(),
     ),
     Rule(
         "tls_key",

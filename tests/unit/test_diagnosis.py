@@ -100,6 +100,7 @@ ELSEWHERE = {  # what .env says is in force, and only the inventory's target wor
     "probes.declared": HEALTHY["probes"]["tunnel"],
 }
 OWN = next(router for router in HEALTHY["found"]["routers"] if router["own"])
+NO_CLIENT = 'ERR Unable to obtain ACME certificate for domains error="cannot get ACME client get directory at'
 EXITED = {
     "found.traefik.status": "exited",
     "found.traefik.running": False,
@@ -373,6 +374,8 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("traefik_other", after_traefik(says(401, "unauthorized"))),
     ("tls_staging", tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")),
     ("tls_pending", tls("tls_pending", "TRAEFIK DEFAULT CERT")),
+    ("tls_authority", {"found.traefik.log": f"{NO_CLIENT} connection refused", **tls("tls_pending")}),
+    ("tls_authority_untrusted", {"found.traefik.log": f"{NO_CLIENT} tls: x509: unknown", **tls("tls_pending")}),
     ("tls_default", {"agent.tls": "files", **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
     ("tls_staging_file", {"agent.tls": "files", **tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")}),
     ("tls_key", {"agent.tls": "files", "found.traefik.errors": [KEY], **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),

@@ -164,6 +164,15 @@ def test_acme_challenge(challenge: str, flag: str) -> None:
     assert [word for word in command if "challenge" in word] == [f"--certificatesresolvers.acme.acme.{flag}"]
 
 
+def test_traefik_stays_as_it_is_without_an_authority_of_ones_own() -> None:
+    """Another environment would be another definition, for an upgrade that nobody needs."""
+    assert "environment" not in stack()["services"]["traefik"]
+    own = stack(stack_acme_ca_certificate="ca.pem")["services"]["traefik"]
+    assert own["environment"] == {"LEGO_CA_CERTIFICATES": "/etc/traefik/certs/acme-ca.pem"}
+    assert "./traefik/certs:/etc/traefik/certs:ro" in own["volumes"]
+    assert "environment" not in stack(stack_acme_ca_certificate="ca.pem", stack_tls="files")["services"]["traefik"]
+
+
 def test_certificate_of_ones_own(tmp_path: Path) -> None:
     def rendered(key: str) -> str:
         for name, text in (("cert", "certificate"), ("key", key)):

@@ -49,7 +49,7 @@ def _lead(stand: Stand, port: int = OTHER) -> None:
 
 
 @contextmanager
-def _behind(stand: Stand, command: str) -> Iterator[None]:
+def behind(stand: Stand, command: str) -> Iterator[None]:
     """Another app behind the tunnel."""
     _start(stand, command)
     _lead(stand)
@@ -63,7 +63,7 @@ def _behind(stand: Stand, command: str) -> Iterator[None]:
 # -- a person -----------------------------------------------------------------------------------------------------
 
 
-def _person(words: str, act: By) -> Callable[[Stand, str], None]:
+def person(words: str, act: By) -> Callable[[Stand, str], None]:
     """Does it if the fix says so."""
 
     def does(stand: Stand, fix: str) -> None:
@@ -75,7 +75,7 @@ def _person(words: str, act: By) -> Callable[[Stand, str], None]:
 
 
 def _starts(words: str, command: str = STREAMLIT) -> Callable[[Stand, str], None]:
-    return _person(words, lambda stand: _start(stand, command))
+    return person(words, lambda stand: _start(stand, command))
 
 
 # -- app ----------------------------------------------------------------------------------------------------------
@@ -92,14 +92,14 @@ def closed_port(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def ended(stand: Stand) -> Iterator[None]:
-    with _behind(stand, STREAMLIT):
+    with behind(stand, STREAMLIT):
         _end(stand)
         yield
 
 
 @contextmanager
 def hangs(stand: Stand) -> Iterator[None]:
-    with _behind(stand, STREAMLIT):
+    with behind(stand, STREAMLIT):
         stand.laptop("kill -STOP $(cat /tmp/app.pid)")
         yield
 
@@ -110,7 +110,7 @@ def speaks_https(stand: Stand) -> Iterator[None]:
     certificate = "--server.sslCertFile=/etc/rig/edge.pem --server.sslKeyFile=/etc/rig/edge.key"
     stand.obvious["PORT"] = str(OTHER)
     try:
-        with _behind(stand, f"{STREAMLIT} {certificate}"):
+        with behind(stand, f"{STREAMLIT} {certificate}"):
             yield
     finally:
         stand.obvious["PORT"] = str(PORT)
@@ -122,7 +122,7 @@ def no_websocket(stand: Stand) -> Iterator[None]:
     stand.agent |= {"profile": "fastapi", "probe_path": "/ws"}
     _lead(stand, 9000)
     stand.deploy()
-    with _behind(stand, NO_STREAMLIT):
+    with behind(stand, NO_STREAMLIT):
         yield
 
 
@@ -130,7 +130,7 @@ def no_websocket(stand: Stand) -> Iterator[None]:
 def origin_option_lost(stand: Stand) -> Iterator[None]:
     """Started anew without the option that mode preserve needs."""
     stand.agent["origin_mode"] = "preserve"
-    with _behind(stand, f"{STREAMLIT} --server.corsAllowedOrigins={PUBLIC}"):
+    with behind(stand, f"{STREAMLIT} --server.corsAllowedOrigins={PUBLIC}"):
         stand.deploy()
         _start(stand, STREAMLIT)
         yield
@@ -141,7 +141,7 @@ def any_origin(stand: Stand) -> Iterator[None]:
     settings = "[server]\nenableCORS = false\nenableXsrfProtection = false\n"
     stand.laptop(f"mkdir -p $(dirname {OPEN}); printf '{settings}' > {OPEN}")
     try:
-        with _behind(stand, STREAMLIT):
+        with behind(stand, STREAMLIT):
             yield
     finally:
         stand.laptop(f"rm -f {OPEN}")
@@ -191,7 +191,7 @@ def _heal(stand: Stand) -> None:
 
 
 def of_the_edge(name: str, code: int, words: str) -> Fault:
-    return Fault(name, EDGE, partial(broken, fault=f"ERR_NGROK_{code}"), _person(words, _heal))
+    return Fault(name, EDGE, partial(broken, fault=f"ERR_NGROK_{code}"), person(words, _heal))
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def unknown_authority(stand: Stand) -> Iterator[None]:
 def other_secret(stand: Stand) -> Iterator[None]:
     """The policy on the laptop has another one than the inventory, which has just had the same."""
     stand.agent["tunnel_secret"] = SECRET
-    with _behind(stand, f"{ODD} policy {SECRET}"):
+    with behind(stand, f"{ODD} policy {SECRET}"):
         stand.deploy()
         _start(stand, f"{ODD} policy another-secret-of-the-laptop")
         yield
@@ -239,18 +239,18 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the app has ended", APP, ended, _starts("start the app")),
     Fault("the app takes requests and never answers", APP, hangs, _starts("start the app anew")),
     Fault("the app speaks https, and ngrok http", APP, speaks_https),
-    Fault("every request breaks the app: 500", APP, partial(_behind, command=f"{ODD} error"), _starts("mend it")),
+    Fault("every request breaks the app: 500", APP, partial(behind, command=f"{ODD} error"), _starts("mend it")),
     Fault(
         "every WebSocket breaks the app",
         APP,
-        partial(_behind, command=f"{ODD} closing"),
+        partial(behind, command=f"{ODD} closing"),
         _starts("start the app anew"),
     ),
-    Fault("another app behind the tunnel, no Streamlit", APP, partial(_behind, command=NO_STREAMLIT)),
+    Fault("another app behind the tunnel, no Streamlit", APP, partial(behind, command=NO_STREAMLIT)),
     Fault(
         "the app has a baseUrlPath",
         APP,
-        partial(_behind, command=f"{STREAMLIT} --server.baseUrlPath=app"),
+        partial(behind, command=f"{STREAMLIT} --server.baseUrlPath=app"),
         _starts("server.baseUrlPath"),
     ),
     Fault("the app has no WebSocket any more", APP, no_websocket),
@@ -258,9 +258,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the app in mode rewrite takes its public origin only",
         APP,
-        partial(_behind, command=f"{ODD} origin {PUBLIC}"),
+        partial(behind, command=f"{ODD} origin {PUBLIC}"),
     ),
-    Fault("the app takes WebSockets from any website", APP, any_origin, _person("enableCORS", _closes_it), warns=True),
+    Fault("the app takes WebSockets from any website", APP, any_origin, person("enableCORS", _closes_it), warns=True),
     Fault(
         "nothing listens at a target without a tunnel",
         APP,
@@ -284,13 +284,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a login page stands before the app",
         EDGE,
-        partial(_behind, command=f"{ODD} login https://idp.example/login"),
+        partial(behind, command=f"{ODD} login https://idp.example/login"),
         _starts("remove the authentication"),
     ),
     Fault(
         "the tunnel wants a password",
         EDGE,
-        partial(_behind, command=f"{ODD} password"),
+        partial(behind, command=f"{ODD} password"),
         _starts("remove the authentication"),
     ),
     Fault(
@@ -313,10 +313,10 @@ FAULTS: tuple[Fault, ...] = (
         "the tunnel's certificate has expired",
         EDGE,
         partial(broken, fault="expired_certificate"),
-        _person("renew the certificate", _heal),
+        person("renew the certificate", _heal),
     ),
-    Fault("the edge resets every connection", EDGE, partial(broken, fault="reset"), _person("status.ngrok.com", _heal)),
-    Fault("the edge does not answer", EDGE, partial(broken, fault="blackhole"), _person("status.ngrok.com", _heal)),
+    Fault("the edge resets every connection", EDGE, partial(broken, fault="reset"), person("status.ngrok.com", _heal)),
+    Fault("the edge does not answer", EDGE, partial(broken, fault="blackhole"), person("status.ngrok.com", _heal)),
 )
 DOZEN: tuple[str, ...] = (
     "nothing listens on the port that ngrok leads to",

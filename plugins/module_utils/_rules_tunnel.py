@@ -209,6 +209,12 @@ def _secret_refused(chain: Chain) -> bool:
     return _refused(chain) and bool(chain.agent.get("tunnel_secret")) and not _plain_ok(chain)
 
 
+def _denied(chain: Chain) -> bool:
+    """Not the handshake alone, and there is no secret that could be wrong."""
+    page = chain.found.get("page") or {}
+    return _refused(chain) and not chain.agent.get("tunnel_secret") and page.get("status") == 403
+
+
 def _stream(chain: Chain) -> bool:
     """Streamlit's own path: elsewhere a 403 is also what servers say of a WebSocket that they do not have."""
     return chain.agent.get("profile") == "streamlit" and str(chain.agent.get("probe_path")).endswith("/_stcore/stream")
@@ -220,7 +226,7 @@ def _no_streamlit(chain: Chain) -> bool:
         return False
     page = chain.found.get("page") or {}
     other = _reason(chain, *_NO_WEBSOCKET)
-    explained = _secret_refused(chain) or _edge_login(chain) or _scheme(chain)
+    explained = _secret_refused(chain) or _denied(chain) or _edge_login(chain) or _scheme(chain)
     return other and bool(page) and not page.get("streamlit") and not explained
 
 
@@ -333,7 +339,7 @@ RULES: tuple[Rule, ...] = (
             _refused(chain)
             and chain.agent.get("probe_path")
             and chain.agent.get("origin_mode") == "preserve"
-            and not _secret_refused(chain)
+            and not (_secret_refused(chain) or _denied(chain))
         ),
     ),
     Rule(
@@ -342,7 +348,12 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "the app refuses the tunnel's own origin",
         "set origin_mode of agent {agent} to preserve, and `{deploy}`; the app must take {public_origin} then",
-        lambda chain: _refused(chain) and _stream(chain) and not _no_streamlit(chain) and not _secret_refused(chain),
+        lambda chain: (
+            _refused(chain)
+            and _stream(chain)
+            and not _no_streamlit(chain)
+            and not (_secret_refused(chain) or _denied(chain))
+        ),
     ),
     Rule(
         "app_no_websocket",
@@ -352,7 +363,9 @@ RULES: tuple[Rule, ...] = (
         "set probe_path of agent {agent} to '' (it has none) or to its WebSocket's path, and `{deploy}`",
         lambda chain: (
             _apps_answer(chain)
-            and not (_no_streamlit(chain) or _scheme(chain) or _edge_login(chain) or _secret_refused(chain))
+            and not (
+                _no_streamlit(chain) or _scheme(chain) or _edge_login(chain) or _secret_refused(chain) or _denied(chain)
+            )
             and _reason(chain, *_NO_WEBSOCKET)
             and {"error": str(chain.tunnel.get("status", ""))}
         ),
@@ -473,6 +486,14 @@ RULES: tuple[Rule, ...] = (
         "ngrok refuses to pass requests on ({code})",
         "read ngrok.com/docs/errors/ of {code}, and look at dashboard.ngrok.com",
         lambda chain: bool(chain.code) and not any(chain.number in codes for _id, _hop, codes, _wrong, _fix in CODES),
+    ),
+    Rule(
+        "edge_no_secret",
+        "edge",
+        BROKEN,
+        "the tunnel refuses everything with 403, as a traffic policy does that wants a secret",
+        "set tunnel_secret of agent {agent} to the secret of its policy.yml, and `{deploy}`; or remove the policy",
+        _denied,
     ),
     Rule(
         "edge_secret",

@@ -178,7 +178,7 @@ class Stand(stand.Stand):
         if first == "ansible-playbook":
             done = self.play(*words)
             if done.status:
-                raise RigError(f"{command}: {done.messages[-1:] or done.output[-300:]}")
+                say(f"  {done.messages[-1:]}")
         elif first == "ngrok":
             url = next(word for word in words if word.startswith("--url=")).removeprefix("--url=")
             app = words[-1] if "://" in words[-1] else f"http://127.0.0.1:{words[-1]}"

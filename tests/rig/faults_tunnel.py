@@ -226,11 +226,18 @@ def unknown_authority(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def other_secret(stand: Stand) -> Iterator[None]:
-    """The policy on the laptop has another one than the inventory, which has just had the same."""
+    """The policy on the laptop has another one than the inventory."""
     stand.agent["tunnel_secret"] = SECRET
+    stand.deploy()
+    with behind(stand, f"{ODD} policy another-secret-of-the-laptop"):
+        yield
+
+
+@contextmanager
+def no_secret(stand: Stand) -> Iterator[None]:
+    """Only the laptop knows of it."""
+    stand.obvious["the secret of its policy.yml"] = SECRET
     with behind(stand, f"{ODD} policy {SECRET}"):
-        stand.deploy()
-        _start(stand, f"{ODD} policy another-secret-of-the-laptop")
         yield
 
 
@@ -299,6 +306,7 @@ FAULTS: tuple[Fault, ...] = (
         other_secret,
         _starts("write the tunnel_secret", f"{ODD} policy {SECRET}"),
     ),
+    Fault("the tunnel's policy wants a secret, and the inventory has none", EDGE, no_secret),
     Fault("the URL is somebody else's", EDGE, somebody_else),
     Fault("the tunnel's name does not exist", EDGE, no_such_name),
     Fault("the target is https, and what is there is not", EDGE, partial(target, url="https://edge.test:9000")),

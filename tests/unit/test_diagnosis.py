@@ -188,6 +188,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("edge_interstitial", shown(coded(6024, 200), "refused")),
     ("edge_refuses", shown(coded(9999, 403), "refused")),
     (
+        "edge_no_secret",
+        {**passed_on(says(403, "refused_origin")), "found.page": {"status": 403, "streamlit": False}},
+    ),
+    (
         "edge_secret",
         {
             **passed_on(says(403, "refused_origin")),

@@ -45,9 +45,11 @@ async def policy(request: web.Request, secret: str) -> web.StreamResponse | None
 
 async def origin(request: web.Request, wanted: str) -> web.StreamResponse | None:
     """WebSockets from one website only."""
-    if is_handshake(request) and request.headers.get("Origin") != wanted:
+    if not is_handshake(request):
+        return healthy(request)
+    if request.headers.get("Origin") != wanted:
         raise web.HTTPForbidden
-    return healthy(request)
+    return await echo.socket(request)
 
 
 async def closing(request: web.Request, _value: str) -> web.StreamResponse | None:

@@ -114,6 +114,12 @@ def _unfit_key(chain: Chain) -> Match:
     return bool(said) and _tls("tls_pending", "tls_failed")(chain) and {"error": said[-1].partition("pair: ")[2]}
 
 
+def _unread(chain: Chain) -> Match:
+    """One bad file, and Traefik knows none of those beside it."""
+    said = [line for line in chain.proxy.get("errors") or [] if "providerName=file" in line]
+    return bool(said) and _tls("tls_pending")(chain) and {"error": said[-1]}
+
+
 def _public(*reasons: str) -> Callable[[Chain], Match]:
     return lambda chain: (
         bool(chain.public) and chain.public.get("reason") in reasons and {"error": chain.public.get("error", "")}
@@ -170,6 +176,14 @@ RULES: tuple[Rule, ...] = (
         "Traefik has no certificate for {domain} yet: {traefik_log}",
         "point {domain} at {server} and open ports 80 and {port}; then on {server}: `docker restart {container}`",
         _pending(),
+    ),
+    Rule(
+        "tls_unread",
+        "tls",
+        BROKEN,
+        "Traefik cannot read its files, and so knows no certificate for {domain}: {error}",
+        "mend the file that it names in {root}/traefik/dynamic",
+        _unread,
     ),
     Rule(
         "tls_key",

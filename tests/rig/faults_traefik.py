@@ -114,7 +114,7 @@ def _other_service(router: str, rule: str, stand: Stand) -> Iterator[None]:
 
 def _taken_out(stand: Stand, _fix: str) -> None:
     """What is to be done `there`."""
-    stand.shell(f'sed -i "s/labels: {{.*}}/labels: {{}}/" {OVERRIDE}; {UP} other')
+    stand.shell(f'sed -i "s/labels: {{[^}}]*}}/labels: {{}}/" {OVERRIDE}; {UP} other')
 
 
 @contextlib.contextmanager
@@ -374,7 +374,7 @@ FAULTS: tuple[Fault, ...] = (
         partial(_other_service, "ROUTER", OTHER_NAME),
         _taken_out,
     ),
-    Fault("a file of the owner's for Traefik cannot be read", TRAEFIK, partial(_own_file, "http: [\n"), _without_file),
+    Fault("a file of the owner's for Traefik cannot be read", TLS, partial(_own_file, "http: [\n"), _without_file),
     Fault("a file of the owner's for Traefik takes every name", TRAEFIK, partial(_own_file, _NOISE), _without_file),
     Fault(
         "Traefik cuts uploads off after 60 s",

@@ -110,7 +110,10 @@ EXITED = {
 # What Traefik says.
 API = 'ERR Provider error, retrying error="client version 1.24 is too old. Minimum supported API version is 1.44"'
 SOCKET = 'ERR Provider error, retrying error="failed to connect to the docker API at unix:///var/run/docker.sock"'
-FILE = 'ERR Error while building configuration error="yaml: line 4: did not find expected node" providerName=file'
+UNREAD = (
+    'error="collecting file configs: /etc/traefik/dynamic/own.yml: yaml: line 1: did not find expected node content"'
+)
+FILE = f"ERR Error while building configuration (for the first time) {UNREAD} providerName=file"
 PAIR = 'error="failed to load X509 key pair: tls: private key does not match public key" tlsStoreName=default'
 KEY = f"ERR Error while creating certificate store {PAIR}"
 MUTE = nobody("dns") | {"error": "one.example has no address: Temporary failure in name resolution"}
@@ -381,6 +384,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("tls_authority", {"found.traefik.log": f"{NO_CLIENT} connection refused", **tls("tls_pending")}),
     ("tls_authority_untrusted", {"found.traefik.log": f"{NO_CLIENT} tls: x509: unknown", **tls("tls_pending")}),
     ("tls_default", {"agent.tls": "files", **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
+    ("tls_unread", {"found.traefik.errors": [FILE], **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
     ("tls_staging_file", {"agent.tls": "files", **tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")}),
     ("tls_key", {"agent.tls": "files", "found.traefik.errors": [KEY], **tls("tls_pending", "TRAEFIK DEFAULT CERT")}),
     ("tls_key", {"agent.tls": "files", "found.traefik.errors": [KEY], **after_traefik(nobody("tls_failed"))}),

@@ -170,20 +170,20 @@ RULES: tuple[Rule, ...] = (
         _pending("cannot get ACME client"),
     ),
     Rule(
-        "tls_pending",
-        "tls",
-        BROKEN,
-        "Traefik has no certificate for {domain} yet: {traefik_log}",
-        "point {domain} at {server} and open ports 80 and {port}; then on {server}: `docker restart {container}`",
-        _pending(),
-    ),
-    Rule(
         "tls_unread",
         "tls",
         BROKEN,
         "Traefik cannot read its files, and so knows no certificate for {domain}: {error}",
         "mend the file that it names in {root}/traefik/dynamic",
         _unread,
+    ),
+    Rule(
+        "tls_pending",
+        "tls",
+        BROKEN,
+        "Traefik has no certificate for {domain} yet: {traefik_log}",
+        "point {domain} at {server} and open ports 80 and {port}; then on {server}: `docker restart {container}`",
+        _pending(),
     ),
     Rule(
         "tls_key",

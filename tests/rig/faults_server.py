@@ -24,6 +24,7 @@ NOBODY = "127.0.0.54"  # no DNS server
 FORMER = "https://former.ngrok-free.app"  # no tunnel of that name any more
 OLD = "nginx:1.26.3"
 NOTICED = 8  # seconds until Docker has seen that a container is ill, and Traefik has heard of it
+SSH = "-p tcp --dport 22 -j REJECT --reject-with tcp-reset"
 # What an owner types.
 UP = f"docker compose --profile production --profile proxy up -d {AGENT} 2>&1"
 BUILD = f"docker compose build -q {AGENT} 2>&1"
@@ -56,15 +57,6 @@ def types(words: str, script: str) -> Callable[[Stand, str], None]:
 
 
 # -- the server ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def switched_off(stand: Stand) -> Iterator[None]:
-    run(["docker", "stop", "-t", "10", stand.server])
-    try:
-        yield
-    finally:
-        stand.reboot()
 
 
 @contextmanager
@@ -197,7 +189,12 @@ _OTHER = "docker compose -p other --profile proxy"
 _LOGIN = "pkill -u deploy sshd || true"
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("the server is switched off", SERVER, switched_off, person("start the server", Stand.reboot)),
+    Fault(
+        "the server's ssh port is closed",
+        SERVER,
+        commands(f"iptables -I INPUT {SSH}", f"iptables -D INPUT {SSH} || true"),
+        types("until it works", f"iptables -D INPUT {SSH}"),
+    ),
     Fault("Docker is stopped", SERVER, commands("systemctl stop docker.socket docker", "systemctl start docker")),
     Fault(
         "the login user may not use Docker any more",

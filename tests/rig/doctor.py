@@ -30,7 +30,7 @@ PUBLIC, STREAM = f"https://{DOMAIN}", "/_stcore/stream"
 TARGET = "https://ocapistaine.ngrok-free.app"
 TUNNEL = TARGET.removeprefix("https://")
 PORT = 8501  # where the laptop's Streamlit app listens
-PATIENCE = 3  # diagnoses after the fix, for what takes a moment to come up
+PATIENCE = 3  # diagnoses, for what takes a moment to come up
 DIAGNOSE, DEPLOY, UPGRADE = ("diagnose-agent.yml", "deploy-agent.yml", "upgrade-traefik.yml")
 
 # A sentence in the parts of which the first that can be done is done.
@@ -195,6 +195,15 @@ class Stand(stand.Stand):
         self.clean = not (told["status"] or bad) and bool(told["findings"])
         return self.visit() if self.clean else str(told["sentence"])
 
+    def lasting_problem(self) -> str:
+        """The last one, where even patience does not help."""
+        problem = "not asked"
+        for _ in range(PATIENCE):
+            problem = self.problem()
+            if not problem:
+                break
+        return problem
+
     def visit(self) -> str:
         """What a visitor finds."""
         try:
@@ -215,8 +224,8 @@ class Stand(stand.Stand):
             return
         if self.problem():
             self.play(UPGRADE)
-            self.deploy()
-            problem = self.problem()
+            self.play(DEPLOY, "-e", f"agent={AGENT}")
+            problem = self.lasting_problem()
             assert not problem, f"the chain was not in order: {problem}"
 
     def check(self, fault: Fault) -> Row:
@@ -235,7 +244,7 @@ class Stand(stand.Stand):
             if self.deployed not in (None, before):
                 if self.deployed != {**before, "vaettir_agents": self.deployed["vaettir_agents"]}:
                     self.play(UPGRADE)
-                self.deploy()
+                self.play(DEPLOY, "-e", f"agent={AGENT}")
         return row
 
     def _mended(self, fault: Fault, fix: str) -> str:
@@ -247,9 +256,4 @@ class Stand(stand.Stand):
                 self.apply(fix)
         except RigError as error:
             return str(error)
-        problem = "not asked"
-        for _ in range(PATIENCE):
-            problem = self.problem()
-            if not problem:
-                break
-        return problem
+        return self.lasting_problem()

@@ -16,7 +16,7 @@ HOPS = (APP, AGENT, EDGE, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to t
 OK, WARN, BROKEN, UNKNOWN = "ok", "warn", "broken", "unknown"
 DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn where it does
 STOP = "stop"  # known beforehand, and a reason not to deploy
-_UPGRADED = ("ok", "foreign_origin", "bad_http2", "bad_connect", "upload_refused")
+_UPGRADED = ("ok", "app_closed", "foreign_origin", "bad_http2", "bad_connect", "upload_refused")
 MB = 1 << 20
 DISK_FULL, DISK_LOW = 20 * MB, 200 * MB
 SKEW = 300  # seconds
@@ -224,7 +224,7 @@ def answer(probe: dict[str, Any]) -> str:
     more = probe.get("ngrok_code") or ""
     if probe.get("state"):
         more = f"the page ({probe['state']}{', ' + more if more else ''})"
-    elif not more and probe.get("reason") not in ("ok", *_UPGRADED):
+    elif not more and probe.get("reason") not in _UPGRADED:
         more = str(probe.get("reason", ""))
     took = f"in {timings['handshake']:.0f} ms" if "handshake" in timings else ""
     pong = f"pong in {timings['ping']:.0f} ms" if "ping" in timings and probe.get("reason") in _UPGRADED else ""

@@ -55,6 +55,7 @@ REASONS = {
     "bad_extension": "ok",
     "bad_subprotocol": "ok",
     "bad_frame": "ok",
+    "app_closed": "ok",
     "closed": "ok",
     "no_pong": "ok",
     # The other questions

@@ -257,7 +257,9 @@ reason:
     - V(bad_extension) - an extension that was not offered (V(ok)).
     - V(bad_subprotocol) - a subprotocol that was not offered, or none of O(subprotocols) (V(ok)).
     - V(bad_frame) - a frame that RFC 6455, section 5, forbids (V(ok)).
-    - V(closed) - the WebSocket ended before the pong, see RV(close_code) (V(ok)).
+    - V(app_closed) - the app closed the WebSocket before the pong, as one that wants a login does, see RV(close_code).
+      The other questions are asked all the same (V(ok)).
+    - V(closed) - the connection ended before the pong (V(ok)).
     - V(no_pong) - no pong in time (V(ok)).
     - 'B(After a further question:)'
     - V(foreign_origin) - O(foreign_origin) was not refused with 403, see RV(foreign) (V(ok)).
@@ -812,7 +814,7 @@ class Probe:
             if isinstance(line, Line):
                 self.found["close_code"] = code
             why = _websocket.shown(closes[0][2:].decode("utf-8", "replace"))
-            raise ProbeError("closed", f"the server closed before the pong, with {code} {why}".rstrip())
+            raise ProbeError("app_closed", f"the server closed before the pong, with {code} {why}".rstrip())
         pings = [payload for opcode, payload in controls if opcode == _websocket.PING]
         if pings:
             line.send(_websocket.frame(_websocket.PONG, pings[-1], os.urandom(4)))
@@ -848,7 +850,9 @@ class Probe:
                 continue
             with measured(self.timings, name):
                 reason, error = self.attempt(getattr(self, name))
-            sound = found["reason"] == "ok" or (name == "accept" and found["reason"] in _websocket.PAGES)
+            sound = found["reason"] in ("ok", "app_closed") or (
+                name == "accept" and found["reason"] in _websocket.PAGES
+            )
             if sound and reason != "ok":
                 found["reason"], found["error"] = reason, error
 
@@ -904,9 +908,9 @@ class Probe:
         if not answer["extended_connect"]:
             return "ok", ""
         verdict = self.attempt(lambda: self.open_stream(stream, answer))
-        if verdict[0] == "ok":
+        if verdict[0] == "ok" or verdict[0] == self.found["reason"] == "app_closed":
             answer["works"] = True
-            return verdict
+            return "ok", ""
         if answer["status"] == self.found["status"]:
             return self.found["reason"], f"answer {answer['status']}, as over HTTP/1.1"
         return "bad_connect", f"over HTTP/2 extended CONNECT is advertised and does not work: {verdict[1]}"

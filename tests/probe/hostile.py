@@ -211,7 +211,7 @@ HTTP1: Kinds = {
     endless_wrong_pongs: {"no_pong", "too_large"},
     masked: {"bad_frame"},
     forbidden_frame: {"bad_frame"},
-    closing: {"closed"},
+    closing: {"app_closed"},
     bad_accept: {"bad_accept"},
 }
 

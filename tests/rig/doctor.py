@@ -184,7 +184,7 @@ class Stand(stand.Stand):
             app = words[-1] if "://" in words[-1] else f"http://127.0.0.1:{words[-1]}"
             self.edge.put(str(urlsplit(url).hostname), app.replace("localhost", "127.0.0.1"))
         else:
-            self.shell(f"cd; {command}")
+            self.shell(f"cd; export USER=$(id -un); {command}")
 
     # -- one fault ----------------------------------------------------------------------------------------------------
 

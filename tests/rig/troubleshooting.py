@@ -33,7 +33,7 @@ Its exit status is 0 when the chain works, a warning included. `-e report_file=P
 The tables are what it said when each of these {faults} faults was made in a real chain, that of an agent `one` with the
 domain `one.vaettir.example`. It named the right hop of {right}. *Healed* is whether what it prints was enough, for a
 second diagnosis and for a visitor: `yes` when a program did what is printed, `by hand` when that is a person's work.
-{healed} were healed, {hands} of them by hand. The server's name and addresses stand here as words.
+{healed} were healed, {hands} of them by hand. The server's name, addresses and times stand here as words.
 
 This page is written by `make soak`, and by nothing else.
 """
@@ -46,6 +46,7 @@ def _plain(text: str, names: dict[str, str]) -> str:
     for name, word in names.items():
         text = text.replace(name, word)
     text = re.sub(r"\b[0-9]{1,3}(\.[0-9]{1,3}){3}\b", "ADDRESS", text)
+    text = re.sub(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "TIME", text)
     return " ".join(text.split()).replace("|", "\\|")
 
 

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""docs/troubleshooting.md is of today's faults and today's rules."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _chain, _diagnosis
+
+from tests.rig import troubleshooting
+from tests.rig.troubleshooting import Told
+
+ROWS = list(troubleshooting.read())
+AGAIN = "run `make soak`, which writes docs/troubleshooting.md"
+
+
+def pattern(template: str) -> str:
+    """What a rule's sentence may look like."""
+    return re.sub(r"\\\{[a-z_]+\\\}", ".*", re.escape(template)).replace(r":\ .*", ".*").replace(r"\ \(.*\)", ".*")
+
+
+def test_every_fault_has_its_row():
+    assert {row.name for row in ROWS} == set(troubleshooting.FAULTS), AGAIN
+    assert len(ROWS) == len(troubleshooting.FAULTS)
+
+
+def test_every_fault_stands_at_its_hop():
+    assert {row.hop for row in ROWS} == set(_chain.HOPS)
+    assert {row.name: row.hop for row in ROWS} == {one.name: one.hop for one in troubleshooting.FAULTS.values()}, AGAIN
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_its_sentences_are_those_of_one_rule(row: Told):
+    rules = [rule for rule in _diagnosis.RULES if re.fullmatch(pattern(rule.wrong), row.why)]
+    assert any(re.fullmatch(pattern(rule.fix), row.fix) for rule in rules), (rules, AGAIN)
+
+
+def test_the_bars_are_met_by_what_it_shows():
+    rows = len(ROWS)
+    assert sum(row.healed != "no" for row in ROWS) >= troubleshooting.HEALED * rows
+    right = re.search(r"the right hop of ([0-9]+)", " ".join(troubleshooting.PAGE.read_text(encoding="utf-8").split()))
+    assert right
+    assert int(right[1]) >= troubleshooting.RIGHT * rows
+
+
+def test_the_dozen_is_a_part_of_them():
+    assert set(troubleshooting.DOZEN) <= set(troubleshooting.FAULTS)
+    assert 4 <= len(troubleshooting.DOZEN) <= 15

@@ -213,9 +213,18 @@ def test_refused_before_anything_changes(case: Case, server: str) -> None:
 
 
 def test_who_insists_is_warned_and_goes_on(server: str) -> None:
+    """Of names that lead nowhere as well, unless the control node is not to ask."""
+    names = [("ocapistaine", "a.nowhere.invalid", True), ("other", "b.nowhere.invalid", False)]
+    agents = [{"name": name, "extra_domains": [domain], "from_outside": asked} for name, domain, asked in names]
+    acme = {"stack_tls": "acme", "stack_acme_email": "a@vaettir.example"}
     with rival():
-        done = playbook.run(stand.DEPLOY, "--check", extra={"stack_insist": ["router_twice"]})
+        done = playbook.run(
+            stand.DEPLOY, "--check", extra={"stack_insist": ["router_twice"], "vaettir_agents": agents, **acme}
+        )
     assert done.status == 0, done
-    warned = [event.task for event in done.of("ok", server) if "(r of rival)" in event.message]
+    warned = [event.message for event in done.of("ok", server) if "To mend it: " in event.message]
     assert len(warned) == 1, done
+    assert "(r of rival)" in warned[0]
+    assert "a.nowhere.invalid has no address" in warned[0]
+    assert "b.nowhere.invalid" not in warned[0]
     assert done.changed, done

@@ -28,6 +28,11 @@ _NO_WEBSOCKET = (
     *("not_a_websocket", "no_route", "bad_key", "no_upgrade"),
     *("redirected", "too_many_requests", "refused_origin"),
 )
+_UNSOUND = (
+    *("bad_accept", "bad_upgrade", "bad_extension", "bad_subprotocol", "bad_frame", "closed", "no_pong"),
+    *("not_http", "too_large", "no_answer"),
+)
+_FAILURES = (1002, 1003, 1007, 1011, 1014)  # close codes of a server that cannot go on (RFC 6455, section 7.4.1)
 # ngrok's codes: rule, hop, codes, what is wrong, what mends it.
 _ON_LAPTOP = "on the laptop: `ngrok http --url={target_url} PORT`"
 CODES: tuple[tuple[str, str, tuple[int, ...], str, str], ...] = (
@@ -215,6 +220,11 @@ def _denied(chain: Chain) -> bool:
     return _refused(chain) and not chain.agent.get("tunnel_secret") and page.get("status") == 403
 
 
+def _breaks(chain: Chain) -> bool:
+    """An app that wants a login closes its WebSocket as well, but with another code."""
+    return _reason(chain, "app_closed") and chain.tunnel.get("close_code") in _FAILURES
+
+
 def _stream(chain: Chain) -> bool:
     """Streamlit's own path: elsewhere a 403 is also what servers say of a WebSocket that they do not have."""
     return chain.agent.get("profile") == "streamlit" and str(chain.agent.get("probe_path")).endswith("/_stcore/stream")
@@ -377,13 +387,14 @@ RULES: tuple[Rule, ...] = (
         "the app's WebSocket is not sound ({error})",
         "on the laptop: start the app anew, and read what it prints",
         lambda chain: (
-            _apps_answer(chain)
-            and not _scheme(chain)
-            and chain.agent.get("probe_path")
-            and _reason(
-                chain,
-                *("bad_accept", "bad_upgrade", "bad_extension", "bad_subprotocol", "bad_frame", "closed", "no_pong"),
-                *("not_http", "too_large", "no_answer"),
+            (
+                _breaks(chain)
+                or (
+                    _apps_answer(chain)
+                    and not _scheme(chain)
+                    and chain.agent.get("probe_path")
+                    and _reason(chain, *_UNSOUND)
+                )
             )
             and {"error": chain.tunnel.get("error", "")}
         ),

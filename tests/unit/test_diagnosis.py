@@ -136,6 +136,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("app_no_websocket", {**passed_on(says(400, "bad_key")), "agent.profile": "generic"}),
     ("app_no_websocket", {**passed_on(says(403, "refused_origin")), "agent.probe_path": "/nope"}),
     ("app_bad_websocket", passed_on(says(101, "no_pong"))),
+    ("app_bad_websocket", passed_on(says(101, "app_closed", close_code=1011))),
     ("agent_offline", shown(coded(3200))),
     ("agent_no_backend", shown(coded(724, 503))),
     ("agent_draining", shown(coded(742, 503))),

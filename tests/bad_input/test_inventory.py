@@ -125,7 +125,7 @@ CASES = [
     setting("worker_shutdown_timeout", "soon"),
     setting("cache_size", "256m evil"),
     setting("probe_path", "no-slash"),
-    setting("stream_path", "no-slash?a=b"),
+    setting("stream_path", "no-slash?a=b", "'no-slash?***'"),
     setting("probe_path", "/a\"; return 200 'x"),
     setting("resolver", ["127.0.0.11; evil"], "'127.0.0.11; evil'"),
     setting("trusted_proxies", ["any"], "'any'", "172.16.0.0/12"),

@@ -62,6 +62,12 @@ class Chain:
         keys = ("status", "state", "ngrok_code")
         return bool(probe and before) and all(probe.get(key) == before.get(key) for key in keys)
 
+    def passes(self, probe: dict[str, Any], before: dict[str, Any]) -> bool:
+        """Whether a hop is as good as the one before it. Without a WebSocket its own refusal looks like an app's."""
+        if self.good(before):
+            return self.good(probe) and (bool(self.agent.get("probe_path")) or self.same(probe, before))
+        return self.good(probe) or self.same(probe, before)
+
     @property
     def tunnel_good(self) -> bool:
         return self.good(self.tunnel)
@@ -86,7 +92,7 @@ class Chain:
     def nginx_good(self) -> bool:
         state = self.nginx.get("state")
         shown = bool(state) and state != "maintenance" and not self.tunnel_good
-        return self.good(self.nginx) or shown or (not self.tunnel_good and self.same(self.nginx, self.tunnel))
+        return shown or self.passes(self.nginx, self.tunnel)
 
     @property
     def behind_tls(self) -> dict[str, Any]:
@@ -98,7 +104,7 @@ class Chain:
     def traefik_good(self) -> bool:
         if not self.agent.get("probe_path") and self.behind_tls.get("reason") == "no_route":
             return False
-        return self.good(self.behind_tls) or self.same(self.behind_tls, self.nginx)
+        return self.passes(self.behind_tls, self.nginx)
 
     @property
     def tls_reason(self) -> str:
@@ -108,7 +114,7 @@ class Chain:
     @property
     def public_good(self) -> bool:
         waits = self.public.get("reason") == "timeout" and not self.tunnel_good and self.public.get("address")
-        return self.good(self.public) or self.same(self.public, self.behind_tls) or bool(waits)
+        return self.passes(self.public, self.behind_tls) or bool(waits)
 
     def works(self, hop: str) -> bool:
         if hop in (APP, AGENT, EDGE):

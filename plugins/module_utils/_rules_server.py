@@ -556,7 +556,10 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "nginx loses the handshake's Upgrade or Connection ({error})",
         "`{deploy}`; a conf by hand needs proxy_http_version 1.1 and the headers Upgrade and Connection",
-        _nginx_reason("not_a_websocket", "bad_key", "no_upgrade", "no_route", "redirected"),
+        lambda chain: (
+            bool(chain.agent.get("probe_path"))
+            and _nginx_reason("not_a_websocket", "bad_key", "no_upgrade", "no_route", "redirected")(chain)
+        ),
     ),
     Rule(
         "nginx_other",

@@ -118,6 +118,7 @@ PAIR = 'error="failed to load X509 key pair: tls: private key does not match pub
 KEY = f"ERR Error while creating certificate store {PAIR}"
 MUTE = nobody("dns") | {"error": "one.example has no address: Temporary failure in name resolution"}
 H2 = {"reason": "bad_connect", "extended_connect": True, "works": False, "status": 500, "error": "", "settings": {}}
+PLAIN = {"agent.probe_path": "", "agent.profile": "generic", **passed_on(says(200, "not_a_websocket"))}
 CLOUDFLARE = {"headers": {"server": "cloudflare"}, "certificate": {"issuer": "WE1", "not_before": "", "not_after": ""}}
 EXPIRED = "2020-01-01T00:00:00Z"
 CONTROL = HEALTHY["control"]["time"]
@@ -299,6 +300,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("nginx_upgrade", after_nginx(says(200, "not_a_websocket"))),
     ("nginx_other", after_nginx(says(101, "bad_accept"))),
     ("nginx_unable", after_nginx(says(502, "proxy_error"))),
+    ("nginx_other", {**PLAIN, **after_nginx(says(403, "not_a_websocket"))}),
     ("nginx_upload", {"probes.nginx.upload": {"refused": True, "status": 413}}),
     ("traefik_missing", {"found.traefik": {}, **after_traefik(nobody("refused"))}),
     (
@@ -380,6 +382,8 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("traefik_gateway", GATEWAY),
     ("traefik_upload", {"probes.traefik.upload": {"refused": True, "status": 413}}),
     ("traefik_other", after_traefik(says(401, "unauthorized"))),
+    *(("traefik_other", after_traefik(says(101, reason))) for reason in ("no_pong", "closed", "bad_accept")),
+    *(("traefik_other", {**PLAIN, **after_traefik(says(status, "not_a_websocket"))}) for status in (401, 403)),
     ("tls_staging", tls("tls_untrusted", "(STAGING) Riddling Rhubarb R12")),
     ("tls_pending", tls("tls_pending", "TRAEFIK DEFAULT CERT")),
     ("tls_authority", {"found.traefik.log": f"{NO_CLIENT} connection refused", **tls("tls_pending")}),
@@ -402,6 +406,8 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("public_proxy_broken", {PUBLIC: says(400, "bad_key", **CLOUDFLARE), "control.addresses": ["198.51.100.1"]}),
     ("public_other_tls", {PUBLIC: says(404, "no_route", certificate={"issuer": "somebody"})}),
     ("public_other", {PUBLIC: says(502, "proxy_error")}),
+    ("public_other", {PUBLIC: says(101, "no_pong")}),
+    ("public_other", {**PLAIN, PUBLIC: says(403, "not_a_websocket")}),
 ]
 WARN: list[tuple[str, dict[str, Any]]] = [
     ("app_open", {"probes.tunnel.foreign": {"status": 101, "refused": False}}),

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""What a certificate says of itself (RFC 5280). The ssl module tells that only of one that is trusted."""
+"""What a certificate says of itself (RFC 5280), which ssl tells only of a trusted one; and which ones are trusted."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 from typing import Any, Iterator
 
 _INTEGER, _SEQUENCE, _SET, _UTC_TIME, _GENERALIZED_TIME = 0x02, 0x30, 0x31, 0x17, 0x18
@@ -15,6 +16,16 @@ _COMMON_NAME, _ORGANIZATION, _SUBJECT_ALT_NAME = b"\x55\x04\x03", b"\x55\x04\x0a
 _BMP_STRING = 0x1E
 _TIME = re.compile(rb"([0-9]{2}|[0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})Z")
 NAMES_LIMIT = 100  # more say nothing new
+
+
+def trusting(ca_path: str) -> ssl.SSLContext:
+    """As curl does: the system's authorities, or what is in this file, which need not lead to a root."""
+    context = ssl.create_default_context(cafile=ca_path or None)
+    if hasattr(ssl, "VERIFY_X509_STRICT"):  # Python 3.13 sets it; neither browsers nor curl ask for it
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if ca_path:
+        context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0x80000)  # known since Python 3.10
+    return context
 
 
 def _values(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -41,6 +41,7 @@ def docker(
             input=stdin,
             capture_output=True,
             text=True,
+            errors="replace",  # logs may say anything
             timeout=timeout,
             check=False,
         )

@@ -162,13 +162,13 @@ import glob
 import os
 import re
 import socket
-import ssl
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import (
     _agent,
+    _certificate,
     _docker,
     _dotenv,
     _files,
@@ -341,7 +341,8 @@ class Diagnosis:
             with socket.create_connection(
                 (resolved["addresses"][0], url.port), timeout=end - time.monotonic()
             ) as plain:
-                sock = self.context().wrap_socket(plain, server_hostname=url.host) if url.secure else plain
+                context = _certificate.trusting(self.ca_path()) if url.secure else None
+                sock = context.wrap_socket(plain, server_hostname=url.host) if context else plain
                 with sock:
                     sock.sendall(_http.request("GET", url, headers))
                     while len(data) < _http.HEAD_LIMIT and time.monotonic() < end:
@@ -361,12 +362,6 @@ class Diagnosis:
         live = os.path.join(self.root, self.params["ca_path"])
         released = self.store.path(self.store.current().release, os.path.basename(live))
         return next((path for path in (released, live) if os.path.isfile(path)), "")
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ca_path() or None)
-        if hasattr(ssl, "VERIFY_X509_STRICT"):  # as in websocket_probe
-            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        return context
 
     # --- Containers ---------------------------------------------------------------------------------------------------
 

@@ -1057,9 +1057,7 @@ def read_body(line: Line, headers: dict[str, str], data: bytes, media_type: str)
 
 def tls_context(ca_path: str, verify: bool, *alpn: str) -> ssl.SSLContext:
     if verify:
-        context = ssl.create_default_context(cafile=ca_path or None)
-        if hasattr(ssl, "VERIFY_X509_STRICT"):  # Python 3.13 sets it; neither browsers nor curl ask for it
-            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context = _certificate.trusting(ca_path)
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False

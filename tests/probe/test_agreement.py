@@ -254,6 +254,14 @@ def test_untrusted(files: Files) -> None:
     agree(found, curl)
 
 
+def test_a_chain_without_its_root_is_trusted(authority: trustme.CA, tmp_path: Path) -> None:
+    chain, key = write_pair(tmp_path, "fullchain", authority.create_child_ca().issue_cert(HOST))
+    with secure(chain, key) as port:
+        found, curl = both(f"https://{HOST}:{port}/ws", ca_path=chain)
+    assert found["reason"] == "ok", found["error"]
+    agree(found, curl)
+
+
 def test_address_as_a_name(files: Files) -> None:
     with secure(files.certificate, files.key) as port:
         agree(*both(f"https://127.0.0.1:{port}/ws", ca_path=files.ca))

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.module_utils import _docker
@@ -141,3 +143,11 @@ def test_command_names_the_address_and_every_header() -> None:
     assert "Sec-WebSocket-Key: key" in words
     assert "--insecure" not in words
     assert words[-1] == params["url"]
+
+
+def test_logs_may_have_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "docker"
+    command.write_text("#!/bin/sh\nprintf 'caf\\351\\n'\nprintf '\\377 error' >&2\n", encoding="ascii")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert _docker.docker("logs", "x") == (0, "caf\ufffd\n", "\ufffd error")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, NamedTuple
@@ -116,9 +117,18 @@ class Chain:
         waits = self.public.get("reason") == "timeout" and not self.tunnel_good and self.public.get("address")
         return self.passes(self.public, self.behind_tls) or bool(waits)
 
+    @property
+    def _arrives(self) -> bool:
+        """Whether a visitor gets the app's own answer from this server."""
+        ends = (self.behind_tls, {} if points_elsewhere(self) else self.public)
+        told = self.agent.get("probe_path")
+        return any(self.good(end) and (bool(told) or self.same(end, self.tunnel)) for end in ends)
+
     def works(self, hop: str) -> bool:
         if hop in (APP, AGENT, EDGE):
             return self.tunnel_good
+        if hop in (SERVER, NGINX, TRAEFIK) and self._arrives:
+            return True
         if hop in (SERVER, NGINX):
             return self.nginx_good
         if hop == TRAEFIK:
@@ -258,6 +268,17 @@ def clock_wrong(chain: Chain) -> Match:
     wrong = control is not None and abs(control) > SKEW and (edge is None or abs(edge) > SKEW)
     alone = control is None and edge is not None and abs(edge) > SKEW
     return (wrong or alone) and {"error": f"{abs(edge if edge is not None else control or 0):.0f} s"}
+
+
+def points_elsewhere(chain: Chain) -> bool:
+    """A server behind NAT is known to the control node by another address than to visitors."""
+    addresses, own = chain.control.get("addresses") or [], chain.control.get("server_addresses") or []
+    comparable = [address for address in own if _private(address) == _private(addresses[0])] if addresses else []
+    return bool(comparable) and not set(addresses) & set(own)
+
+
+def _private(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_private
 
 
 def no_resolver(chain: Chain) -> bool:

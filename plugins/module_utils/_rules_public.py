@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import calendar
-import ipaddress
 import re
 import time
 from typing import Callable
 
-from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong
+from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong, points_elsewhere
 
 MONTH = 30 * 86400  # seconds
 
@@ -63,17 +62,6 @@ def _ends_soon(chain: Chain) -> Match:
     return end - float(now) < min((end - begin) / 6, MONTH) and {"error": str(chain.certificate["not_after"])[:10]}
 
 
-def _elsewhere(chain: Chain) -> bool:
-    """A server behind NAT is known to the control node by another address than to visitors."""
-    addresses, own = chain.control.get("addresses") or [], chain.control.get("server_addresses") or []
-    comparable = [address for address in own if _private(address) == _private(addresses[0])] if addresses else []
-    return bool(comparable) and not set(addresses) & set(own)
-
-
-def _private(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_private
-
-
 def _other_certificate(chain: Chain) -> bool:
     theirs, keys = chain.public.get("certificate") or {}, ("issuer", "not_before", "not_after")
     return bool(theirs and chain.certificate) and any(theirs.get(key) != chain.certificate.get(key) for key in keys)
@@ -88,7 +76,7 @@ def _between(chain: Chain) -> str:
 
 def _dns_elsewhere(chain: Chain) -> Match:
     """With the server's own certificate and the app's own answer, it is the server by another address."""
-    other = _elsewhere(chain) and not _between(chain) and (not chain.public_good or _other_certificate(chain))
+    other = points_elsewhere(chain) and not _between(chain) and (not chain.public_good or _other_certificate(chain))
     return other and {
         "error": ", ".join(chain.control["addresses"]),
         "wanted": ", ".join(chain.control["server_addresses"]),

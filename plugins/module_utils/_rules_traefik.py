@@ -338,7 +338,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "traefik_missing",
         "traefik_container",
-        BROKEN,
+        DEPENDS,
         "there is no Traefik",
         "`{deploy}`, or on {server}: `{up_traefik}`",
         lambda chain: bool(chain.found) and not chain.found.get("error") and not chain.proxy.get("status"),

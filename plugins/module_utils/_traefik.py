@@ -15,10 +15,21 @@ _KEY = re.compile(r"""(["']?)([\w.@/-]+)\1:(?:\s+(.*))?""")
 _VERSION_LABEL = "org.opencontainers.image.version"  # on Traefik's own images, whatever they are tagged
 
 
+def _last(image: str) -> tuple[str, str]:
+    """What an image is called, whatever registry and folder it comes from, and its tag."""
+    name, _colon, found = image.partition("@")[0].rpartition("/")[2].partition(":")
+    return name, found
+
+
 def tag(image: str, name: str) -> str:
     """The tag of an image that is called so; empty for another one, whose tags count something else."""
-    path, _colon, found = image.partition("@")[0].rpartition("/")[2].partition(":")
-    return found if path == name else ""
+    called, found = _last(image)
+    return found if called == name else ""
+
+
+def chosen(containers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first that is a Traefik, and not one of its friends."""
+    return next((one for one in containers if _last(one["Config"]["Image"])[0] == "traefik"), None)
 
 
 def version(container: dict[str, Any]) -> str:

@@ -421,9 +421,10 @@ class Diagnosis:
         return found
 
     def traefik(self) -> dict[str, Any]:
-        container = _docker.inspect("container", f"{self.params['project']}-traefik-1")
-        if not container:
-            container = next((one for one in self.there if "traefik" in one["Config"]["Image"].split(":")[0]), None)
+        project, name = self.params["project"], f"{self.params['project']}-traefik-1"
+        labels = (f"label={_docker.COMPOSE}project={project}", f"label={_docker.COMPOSE}service=traefik")
+        own = _docker.docker("ps", "--all", "--quiet", *(f"--filter={label}" for label in labels), timeout=20)[1]
+        container = _docker.inspect("container", *own.split()[:1], name) or _traefik.chosen(self.there)
         if not container:
             return {}
         answers = alive(container)

@@ -423,6 +423,8 @@ WARN: list[tuple[str, dict[str, Any]]] = [
     ("files_gone", {"found.gone": ["proxy-configs/ocapistaine.conf.template"]}),
     ("files_edited", {"found.edited": ["proxy-configs/ocapistaine.conf.template"]}),
     ("nginx_open", {"probes.nginx.foreign": {"status": 101, "refused": False}}),
+    ("traefik_missing", {"found.traefik": {}}),  # of another name
+    ("container_dns", {"found.resolved.by": "server", NGINX: {}}),  # nobody could ask nginx
     ("traefik_engine", {"found.traefik.version": "3.6.0", "stack.docker.version": "29.0.1"}),
     ("traefik_retry", {"found.traefik.version": "3.7.7", "found.routers": [{**OWN, "retry": True}]}),
     (

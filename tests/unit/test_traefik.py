@@ -112,3 +112,11 @@ def test_flags_and_then_the_environment() -> None:
         "log.level": "INFO",
     }
     assert _traefik.settings(container("traefik", TRAEFIK_LOG_LEVEL="INFO", PATH="/bin")) == {"log.level": "INFO"}
+
+
+def test_a_traefik_is_told_from_what_only_bears_its_name() -> None:
+    images = ["traefik/whoami:v1.10", "thomseddon/traefik-forward-auth", "me/my-traefik", "traefik.example/web:1"]
+    others = [{"Config": {"Image": image}} for image in images]
+    assert _traefik.chosen(others) is None
+    for image in ("traefik", "registry:5000/traefik:v3", "docker.io/library/traefik:v3.7.15@sha256:0123"):
+        assert _traefik.chosen([*others, {"Config": {"Image": image}}]) == {"Config": {"Image": image}}

@@ -238,6 +238,11 @@ def _wrong_network(chain: Chain) -> Match:
     return bool(chosen and chain.container.get("running")) and chosen not in _shared(chain) and {"error": chosen}
 
 
+def _unless_works(applies: Callable[[Chain], Match]) -> Callable[[Chain], Match]:
+    """Where Traefik goes to the container all the same, its owner has another way: a file, a default rule."""
+    return lambda chain: not chain.works(TRAEFIK) and applies(chain)
+
+
 def _not_enabled(chain: Chain) -> Match:
     return bool(chain.container) and _ignored(chain, (chain.container.get("labels") or {}).get("traefik.enable", ""))
 
@@ -256,26 +261,37 @@ def _no_router(chain: Chain) -> Match:
     return {"error": f"only for {', '.join(others)}" if others else "none at all"}
 
 
+def _others(chain: Chain) -> list[dict[str, Any]]:
+    """Routers of other containers that Traefik looks at."""
+    found = chain.found.get("routers") or []
+    return [one for one in found if not one.get("own") and not _ignored(chain, one.get("enable", "true"))]
+
+
+def _points(value: object) -> set[str]:
+    """Entry points: none are all. Command lines tell them in lower case."""
+    return {name for name in str(value or "").replace(" ", "").lower().split(",") if name}
+
+
 def _two_routers(chain: Chain) -> Match:
-    domain = chain.agent.get("domain")
+    """What asks for more than a host, or has a priority, is no rival: that is how an owner parts a name."""
+    domain, point = chain.agent.get("domain"), _entry_point(chain)
     other = [
         router
-        for router in chain.found.get("routers") or []
-        if not router.get("own") and domain in hosts(router["rule"]) and "Path" not in str(router["rule"])
-        if not _ignored(chain, router.get("enable", "true"))
+        for router in _others(chain)
+        if domain in hosts(router["rule"]) and not re.sub(r"\bHost\([^)]*\)|\|\||[\s()]", "", str(router["rule"]))
+        if not router.get("priority") and point in (_points(router.get("entrypoints")) or {point})
     ]
+    old = sorted({str(router["agent"]) for router in other if router.get("agent")})
+    labels = f"take {domain} out of the other container's labels, and `docker compose up -d` there"
     return bool(other) and {
-        "error": ", ".join(sorted({f"{router['name']} of {router['container']}" for router in other}))
+        "error": ", ".join(sorted({f"{router['name']} of {router['container']}" for router in other})),
+        "mend": f"`ansible-playbook remove-agent.yml -e agent={old[0]}`" if old else labels,
     }
 
 
 def _same_router(chain: Chain) -> Match:
     own = {str(router["name"]): router["rule"] for router in _own_routers(chain)}
-    other = [
-        router
-        for router in chain.found.get("routers") or []
-        if not router.get("own") and own.get(str(router["name"]), router["rule"]) != router["rule"]
-    ]
+    other = [one for one in _others(chain) if own.get(str(one["name"]), one["rule"]) != one["rule"]]
     return bool(other) and {"error": f"{other[0]['name']} of {other[0]['container']}"}
 
 
@@ -287,7 +303,7 @@ def _own_values(chain: Chain, key: str) -> list[str]:
 def _wrong_entry_point(chain: Chain) -> Match:
     flags = chain.proxy.get("flags") or {}
     known = {key.split(".")[1] for key in flags if key.startswith("entrypoints.")}
-    used = {name for value in _own_values(chain, "entrypoints") for name in value.replace(" ", "").split(",")}
+    used = {name for value in _own_values(chain, "entrypoints") for name in _points(value)}
     wanted = _entry_point(chain)
     bad = bool(known) and bool(used) and wanted not in used
     return bad and {"error": ", ".join(sorted(used)), "wanted": wanted}
@@ -433,7 +449,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "{container} and Traefik have no network in common",
         "on {server}: `docker network connect {network} {container}`, and `{deploy}` to keep it so",
-        _no_network,
+        _unless_works(_no_network),
     ),
     Rule(
         "network_wrong",
@@ -441,7 +457,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "Traefik is to go over the network {error}, which the two do not have in common",
         "{redo}; in a compose file of your own remove the label traefik.docker.network, then `{up}`",
-        _wrong_network,
+        _unless_works(_wrong_network),
     ),
     Rule(
         "router_disabled",
@@ -449,7 +465,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "{container} has no label traefik.enable=true",
         "{redo}; in a compose file of your own write the label, then `{up}`",
-        _not_enabled,
+        _unless_works(_not_enabled),
     ),
     Rule(
         "router_none",
@@ -457,7 +473,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "{container} has no router for {domain} ({error})",
         "{redo}, with that domain of agent {agent}; in a compose file of your own mend the label, then `{up}`",
-        _no_router,
+        _unless_works(_no_router),
     ),
     Rule(
         "router_same",
@@ -472,7 +488,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         BROKEN,
         "another router has the name {domain}, too ({error}): who answers is chance",
-        "take {domain} out of the other container's labels, and `docker compose up -d` there",
+        "{mend}",
         _two_routers,
         STOP,
     ),
@@ -482,7 +498,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "the router listens on the entry point {error}, and port {port} is {wanted}",
         "{redo}; in a compose file of your own set the label entrypoints to {wanted}, then `{up}`",
-        _wrong_entry_point,
+        _unless_works(_wrong_entry_point),
     ),
     *(
         Rule(
@@ -504,7 +520,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "Traefik is to go to port {error} of {container}, and nginx listens on 80",
         "{redo}; in a compose file of your own set the label loadbalancer.server.port to 80, then `{up}`",
-        _wrong_port,
+        _unless_works(_wrong_port),
     ),
     Rule(
         "traefik_closed",

@@ -123,6 +123,7 @@ def routers(container: dict[str, Any]) -> list[dict[str, Any]]:
                 "agent": labels.get(_docker.AGENT_LABEL, ""),
                 "enable": labels.get("traefik.enable", ""),
                 "entrypoints": labels.get(f"{base}.entrypoints", ""),
+                "priority": labels.get(f"{base}.priority", ""),
                 "certresolver": labels.get(f"{base}.tls.certresolver", ""),
                 "port": labels.get(f"traefik.http.services.{service}.loadbalancer.server.port", (ports or [""])[0]),
                 "middlewares": [word for word in used if word],

@@ -477,6 +477,25 @@ def test_every_ngrok_code_of_the_page_has_a_rule() -> None:
 
 
 HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
+    "a file that leads Traefik": {
+        "found.container.labels": {},
+        "found.container.networks": ["own"],
+        "found.routers": [],
+    },
+    "a rule without a name": {"found.routers": [{**OWN, "rule": "HostRegexp(`.+`)", "port": ""}]},
+    "a container in the host's network": {"found.container.networks": ["host"]},
+    "an entry point in capitals": {"found.routers": [{**OWN, "entrypoints": "WebSecure"}]},
+    "a redirect of another container": {"found.routers": [OWN, {**ROUTER, "rule": HOST, "entrypoints": "web"}]},
+    "a part of the name for another container": {
+        "found.routers": [
+            OWN,
+            *({**ROUTER, "rule": f"{HOST} && {more}"} for more in ("ClientIP(`10.0.0.0/8`)", "Method(`PUT`)")),
+            {**ROUTER, "rule": HOST, "priority": "7"},
+        ]
+    },
+    "a container of the same router that Traefik ignores": {
+        "found.routers": [OWN, {**ROUTER, "name": OWN["name"], "rule": "Host(`a.example`)", "enable": "false"}]
+    },
     "as recorded": {},
     "not asked from outside": {PUBLIC: {}, "control": {"time": CONTROL}},
     "behind NAT": {"control.server_addresses": ["192.168.1.7"]},
@@ -594,6 +613,19 @@ def test_a_probe_may_say_anything(answer: Any) -> None:
     for name in ("tunnel", "nginx", "traefik", "public"):
         made = _diagnosis.diagnosis(facts({f"probes.{name}": probe}))
         assert "\n" not in made["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("router", "fix"),
+    [
+        ({}, "take ocapistaine.vaettir.example.org out of the other container's labels"),
+        ({"agent": "old"}, "`ansible-playbook remove-agent.yml -e agent=old`"),
+    ],
+)
+def test_a_rival_goes_the_way_it_came(router: dict[str, Any], fix: str) -> None:
+    for points in ("", "web,WebSecure"):
+        rival = {**ROUTER, "rule": f"({HOST} || Host(`b.example`))", "entrypoints": points, **router}
+        assert _diagnosis.diagnosis(facts({"found.routers": [OWN, rival]}))["fix"].startswith(fix)
 
 
 def test_nothing_is_left_where_a_log_says_nothing() -> None:

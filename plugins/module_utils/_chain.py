@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import calendar
 import ipaddress
 import re
+import time
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, NamedTuple
 
@@ -227,6 +229,14 @@ def date(text: str) -> float | None:
     try:
         return parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def moment(text: object) -> float | None:
+    """Seconds since 1970 of an ISO time in UTC, to the second."""
+    try:
+        return calendar.timegm(time.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
         return None
 
 

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-import time
 from typing import Callable
 
-from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong, points_elsewhere
+from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong, moment, points_elsewhere
+from ._rules_traefik import anew
 
 MONTH = 30 * 86400  # seconds
 
@@ -29,7 +28,7 @@ def _addresses(chain: Chain) -> str:
 
 
 def _tls(*reasons: str) -> Callable[[Chain], Match]:
-    return lambda chain: chain.tls_reason in reasons and {"error": chain.traefik.get("error", "")}
+    return lambda chain: chain.tls_reason in reasons and {"error": chain.traefik.get("error", ""), "mend": anew(chain)}
 
 
 def _pending(said: str = "") -> Callable[[Chain], Match]:
@@ -46,16 +45,9 @@ def _staging(chain: Chain) -> Match:
     return bool(chain.tls_reason and re.search(r"\(STAGING\)|Fake LE|Pebble", issuer)) and {"error": issuer}
 
 
-def _moment(text: object) -> float | None:
-    try:
-        return calendar.timegm(time.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ"))
-    except ValueError:
-        return None
-
-
 def _ends_soon(chain: Chain) -> Match:
     """In its last sixth, at most a month: whoever renews it should have done so."""
-    begin, end = _moment(chain.certificate.get("not_before")), _moment(chain.certificate.get("not_after"))
+    begin, end = moment(chain.certificate.get("not_before")), moment(chain.certificate.get("not_after"))
     now = chain.control.get("time") or chain.found.get("time")
     if not begin or not end or not now or chain.tls_reason:
         return False
@@ -146,8 +138,15 @@ RULES: tuple[Rule, ...] = (
         "tls",
         BROKEN,
         "Traefik has no certificate for {domain} yet, because it does not trust the ACME server: {traefik_log}",
-        "set stack_acme_ca_certificate to the authority of stack_acme_server, and `{upgrade}`",
-        _pending("cannot get ACME client.*(x509: |certificate signed by)"),
+        # Traefik reads a file with the same name only when it starts.
+        "set stack_acme_ca_certificate to the authority of stack_acme_server, and {mend}",
+        lambda chain: (
+            _pending("cannot get ACME client.*(x509: |certificate signed by)")(chain)
+            and {
+                "mend": "`{upgrade}`; a renewed file of the same path: `{deploy}`, then on {server}: "
+                "`docker restart {traefik}`".format_map(chain.words())
+            }
+        ),
     ),
     Rule(
         "tls_authority",
@@ -186,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         "tls",
         BROKEN,
         "Traefik listens, and its TLS breaks off ({error}): {traefik_log}",
-        "`{upgrade}`; if it stays so, on {server}: `docker logs {traefik}`",
+        "{mend}; if it stays so, on {server}: `docker logs {traefik}`",
         lambda chain: not chain.behind_tls and _tls("tls_failed")(chain),
     ),
     Rule(

@@ -106,7 +106,7 @@ def _env_differs(chain: Chain) -> Match:
 def _not_in_force(chain: Chain) -> Match:
     value = _env_target(chain)
     used = str(chain.container.get("target") or "")
-    return bool(used) and bool(value) and used != value and {"error": used}
+    return bool(used) and bool(value) and used != value and {"error": _names.masked(used)}
 
 
 def _twins(chain: Chain) -> Match:

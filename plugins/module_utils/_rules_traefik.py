@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from ._chain import BROKEN, DEPENDS, STOP, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, seconds, version
+from ._chain import BROKEN, DEPENDS, STOP, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, moment, seconds, version
 
 UPLINK = 1.25e6  # bytes a second, 10 Mbit/s: a visitor's line
 OLD_API = (1, 24)
@@ -118,7 +118,7 @@ def _says(chain: Chain, pattern: str) -> str:
 def _log(*patterns: str) -> Callable[[Chain], Match]:
     def found(chain: Chain) -> Match:
         said = [line for line in (_says(chain, pattern) for pattern in patterns) if line]
-        return bool(said) and {"error": said[0]}
+        return bool(said) and {"error": said[0], "mend": anew(chain)}
 
     return found
 
@@ -127,7 +127,7 @@ def _port_taken(chain: Chain) -> Match:
     own = f"container {chain.proxy.get('name')}"
     taken = [one for one in chain.stack.get("taken_ports") or [] if one["by"] != own]
     elsewhere = chain.traefik_good or "host" in (chain.proxy.get("networks") or [])
-    if not taken or elsewhere or not chain.proxy.get("status"):
+    if not taken or elsewhere or chain.proxy.get("running") or not chain.proxy.get("status"):
         return False
     port, by = taken[0]["port"], str(taken[0]["by"])
     kind, _space, name = by.partition(" ")
@@ -137,8 +137,10 @@ def _port_taken(chain: Chain) -> Match:
 
 def _stopped(chain: Chain) -> Match:
     """One that starts again and again runs for a moment, too."""
-    proxy = chain.proxy
-    again = proxy.get("restarts") and not chain.traefik_good and proxy.get("health") != "healthy"
+    proxy, started = chain.proxy, moment(chain.proxy.get("started"))
+    old = started is not None and float(chain.found.get("time") or 0) - started > 60
+    bad = proxy.get("restarts") and not chain.traefik_good and proxy.get("health") != "healthy"
+    again = proxy.get("running") and bad and not old
     return bool(proxy.get("status") and (again or not proxy.get("running"))) and {
         "error": "restarting" if again else proxy["status"]
     }
@@ -166,7 +168,7 @@ def _mend(chain: Chain) -> str:
     return f"`{chain.words()['upgrade']}`" if upgrade else chain.words()["redo"]
 
 
-def _anew(chain: Chain) -> str:
+def anew(chain: Chain) -> str:
     """What was edited by hand goes back; a Traefik that is as it should be may have lost its way."""
     words = chain.words()
     if (chain.stack.get("traefik") or {}).get("reasons"):
@@ -336,8 +338,16 @@ def _traefik_reason(*reasons: str) -> Callable[[Chain], Match]:
         bool(chain.behind_tls)
         and not chain.traefik_good
         and chain.behind_tls.get("reason") in reasons
-        and {"error": chain.behind_tls.get("error", ""), "mend": _anew(chain)}
+        and {"error": chain.behind_tls.get("error", ""), "mend": anew(chain)}
     )
+
+
+def _closed(chain: Chain) -> Match:
+    """One that takes the connection and does not answer hangs."""
+    words, match = chain.words(), _traefik_reason("refused", "unreachable", "timeout", "tls_failed", "dns")(chain)
+    hangs = chain.behind_tls.get("reason") == "timeout"
+    port = f"`{words['upgrade']}`, with stack_https_port {words['port']}"
+    return match if hangs or not match else {**match, "mend": port}
 
 
 QUESTIONS = (
@@ -527,15 +537,15 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not listen on port {port} ({error})",
-        "`{upgrade}`, with stack_https_port {port}; in a compose file of your own publish it, then `{up_traefik}`",
-        _traefik_reason("refused", "unreachable", "timeout", "tls_failed", "dns"),
+        "{mend}; in a compose file of your own publish it, then `{up_traefik}`",
+        _closed,
     ),
     Rule(
         "traefik_socket",
         "traefik",
         BROKEN,
         "Traefik cannot ask Docker, so it sees no container: {error}",
-        "`{upgrade}`; in a compose file of your own mount /var/run/docker.sock, then `{up_traefik}`",
+        "{mend}; in a compose file of your own mount /var/run/docker.sock, then `{up_traefik}`",
         _log(r"docker API|Docker daemon|docker\.sock"),
     ),
     Rule(
@@ -603,7 +613,7 @@ RULES: tuple[Rule, ...] = (
         lambda chain: (
             bool(chain.behind_tls and chain.nginx)
             and not chain.traefik_good
-            and {"error": chain.behind_tls.get("error", ""), "mend": _anew(chain)}
+            and {"error": chain.behind_tls.get("error", ""), "mend": anew(chain)}
         ),
     ),
 )

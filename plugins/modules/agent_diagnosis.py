@@ -214,6 +214,7 @@ def state(container: dict[str, Any]) -> dict[str, Any]:
         "status": container["State"]["Status"],
         "running": alive(container),
         "restarts": container.get("RestartCount", 0),
+        "started": container["State"]["StartedAt"],
         "health": _docker.health(container),
         "networks": networks(container),
     }

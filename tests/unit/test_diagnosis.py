@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -626,6 +627,39 @@ def test_a_rival_goes_the_way_it_came(router: dict[str, Any], fix: str) -> None:
     for points in ("", "web,WebSecure"):
         rival = {**ROUTER, "rule": f"({HOST} || Host(`b.example`))", "entrypoints": points, **router}
         assert _diagnosis.diagnosis(facts({"found.routers": [OWN, rival]}))["fix"].startswith(fix)
+
+
+def test_credentials_of_a_target_are_not_told() -> None:
+    changes = {"found.container.target": "https://me:secret@old.ngrok-free.app", **after_nginx(page())}
+    made = _diagnosis.diagnosis(facts(changes))
+    assert made["rule"] == "env_not_in_force"
+    assert "secret" not in str(made)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"found.traefik.errors": [SOCKET], **STOPPED},
+        after_traefik(nobody("timeout")),
+        after_traefik(nobody("tls_failed")),
+        {"found.traefik.log": f"{NO_CLIENT} tls: x509: unknown", **tls("tls_pending")},
+    ],
+)
+def test_a_traefik_as_it_should_be_starts_anew(changes: dict[str, Any]) -> None:
+    """An upgrade leaves it alone."""
+    assert "`docker restart vaettir-traefik-1`" in _diagnosis.diagnosis(facts(changes))["fix"]
+
+
+@pytest.mark.parametrize(("ago", "rule"), [(30, "traefik_stopped"), (3600, "traefik_gateway")])
+def test_a_restart_of_long_ago_is_over(ago: float, rule: str) -> None:
+    started = time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(HEALTHY["found"]["time"] - ago))
+    restarted = {"found.traefik.restarts": 3, "found.traefik.health": "", "found.traefik.started": started}
+    assert _diagnosis.diagnosis(facts({**restarted, **GATEWAY}))["rule"] == rule
+
+
+def test_a_port_is_taken_only_from_one_that_does_not_run() -> None:
+    taken = {"stack.taken_ports": [{"port": 443, "by": "another program"}], **GATEWAY}
+    assert _diagnosis.diagnosis(facts(taken))["rule"] == "traefik_gateway"
 
 
 def test_nothing_is_left_where_a_log_says_nothing() -> None:

@@ -42,6 +42,7 @@ class Chain:
         self._mislead(dict(probes.get("declared") or {}))
         self.container: dict[str, Any] = self.found.get("container") or {}
         self.proxy: dict[str, Any] = self.found.get("traefik") or {}
+        self.public = {} if _no_ipv6(self) else self.public
         self.unreachable, self.failed = (str(facts.get(name) or "") for name in ("unreachable", "failed"))
         self.code = str(self.tunnel.get("ngrok_code") or "")
         self.number = int(self.code.rpartition("_")[2] or 0) if self.code else 0
@@ -122,7 +123,7 @@ class Chain:
     @property
     def _arrives(self) -> bool:
         """Whether a visitor gets the app's own answer from this server."""
-        ends = (self.behind_tls, {} if points_elsewhere(self) else self.public)
+        ends = (self.behind_tls, {} if any(points_elsewhere(self)) else self.public)
         told = self.agent.get("probe_path")
         return any(self.good(end) and (bool(told) or self.same(end, self.tunnel)) for end in ends)
 
@@ -280,15 +281,32 @@ def clock_wrong(chain: Chain) -> Match:
     return (wrong or alone) and {"error": f"{abs(edge if edge is not None else control or 0):.0f} s"}
 
 
-def points_elsewhere(chain: Chain) -> bool:
-    """A server behind NAT is known to the control node by another address than to visitors."""
-    addresses, own = chain.control.get("addresses") or [], chain.control.get("server_addresses") or []
-    comparable = [address for address in own if _private(address) == _private(addresses[0])] if addresses else []
-    return bool(comparable) and not set(addresses) & set(own)
+def points_elsewhere(chain: Chain) -> tuple[list[str], list[str]]:
+    """The domain's addresses and the server's of one family, where they differ."""
+    addresses, server = chain.control.get("addresses") or [], chain.control.get("server_addresses") or []
+    for kind in ("A", "AAAA"):
+        theirs = [address for address in addresses if record(address) == kind]
+        # A server behind NAT is known to the control node by another address than to visitors.
+        own = [one for one in server if theirs and record(one) == kind and _private(one) == _private(theirs[0])]
+        if own and not set(theirs) & set(own):
+            return theirs, own
+    return [], []
+
+
+def record(address: str) -> str:
+    """How a DNS zone calls it."""
+    return "AAAA" if ":" in address else "A"
 
 
 def _private(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_private
+
+
+def _no_ipv6(chain: Chain) -> bool:
+    """A control node that has no IPv6 cannot ask a domain that has nothing else."""
+    told = re.search(r"Network is unreachable|Cannot assign|not supported", str(chain.public.get("error", "")))
+    addresses = chain.control.get("addresses") or ["A"]
+    return bool(told) and chain.public.get("reason") == "unreachable" and {*map(record, addresses)} == {"AAAA"}
 
 
 def no_resolver(chain: Chain) -> bool:

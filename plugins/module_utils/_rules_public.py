@@ -7,7 +7,21 @@ from __future__ import annotations
 import re
 from typing import Callable
 
-from ._chain import BROKEN, DNS, TLS, WARN, Chain, Match, Question, Rule, answer, clock_wrong, moment, points_elsewhere
+from ._chain import (
+    BROKEN,
+    DNS,
+    TLS,
+    WARN,
+    Chain,
+    Match,
+    Question,
+    Rule,
+    answer,
+    clock_wrong,
+    moment,
+    points_elsewhere,
+    record,
+)
 from ._rules_traefik import anew
 
 MONTH = 30 * 86400  # seconds
@@ -68,11 +82,16 @@ def _between(chain: Chain) -> str:
 
 def _dns_elsewhere(chain: Chain) -> Match:
     """With the server's own certificate and the app's own answer, it is the server by another address."""
-    other = points_elsewhere(chain) and not _between(chain) and (not chain.public_good or _other_certificate(chain))
-    return other and {
-        "error": ", ".join(chain.control["addresses"]),
-        "wanted": ", ".join(chain.control["server_addresses"]),
-    }
+    theirs, own = points_elsewhere(chain)
+    other = bool(own) and not _between(chain) and (not chain.public_good or _other_certificate(chain))
+    return other and {"error": ", ".join(theirs), "wanted": ", ".join(own), "record": record(own[0])}
+
+
+def _dns_none(chain: Chain) -> Match:
+    if "addresses" not in chain.control or chain.control["addresses"] or _mute(chain):
+        return False
+    wanted = (chain.control.get("server_addresses") or ["ADDRESS-OF-THE-SERVER"])[0]
+    return {"wanted": wanted, "record": record(wanted)}
 
 
 def _behind_proxy(chain: Chain) -> Match:
@@ -242,13 +261,8 @@ RULES: tuple[Rule, ...] = (
         "dns",
         BROKEN,
         "{domain} has no address",
-        "in the DNS of its zone: {domain} A {wanted}",
-        lambda chain: (
-            "addresses" in chain.control
-            and not chain.control["addresses"]
-            and not _mute(chain)
-            and {"wanted": (chain.control.get("server_addresses") or ["ADDRESS-OF-THE-SERVER"])[0]}
-        ),
+        "in the DNS of its zone: {domain} {record} {wanted}",
+        _dns_none,
         WARN,
     ),
     Rule(
@@ -256,7 +270,7 @@ RULES: tuple[Rule, ...] = (
         "dns",
         BROKEN,
         "{domain} points at {error}, and {server} is {wanted}",
-        "in the DNS of its zone: {domain} A {wanted}",
+        "in the DNS of its zone: {domain} {record} {wanted}",
         lambda chain: not chain.public_good and _dns_elsewhere(chain),
         WARN,
     ),
@@ -265,7 +279,7 @@ RULES: tuple[Rule, ...] = (
         "dns",
         WARN,
         "{domain} points at {error}, not at {server} ({wanted}): a proxy with limits of its own, or another server",
-        "in the DNS of its zone: {domain} A {wanted}",
+        "in the DNS of its zone: {domain} {record} {wanted}",
         _dns_elsewhere,
     ),
     Rule(

@@ -500,6 +500,15 @@ HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
     "as recorded": {},
     "not asked from outside": {PUBLIC: {}, "control": {"time": CONTROL}},
     "behind NAT": {"control.server_addresses": ["192.168.1.7"]},
+    "an IPv6 address that the control node's own DNS does not know": {
+        "control.addresses": ["2001:4860::1"],
+        PUBLIC: {**HEALTHY["probes"]["public"], "certificate": {"issuer": "somebody"}},
+    },
+    "a control node without IPv6": {
+        "control.addresses": ["2001:4860::1"],
+        "control.server_addresses": ["2001:4860::1"],
+        PUBLIC: nobody("unreachable") | {"error": "no way to 2001:4860::1 port 443: Network is unreachable"},
+    },
     "one of a fleet": {"control.addresses": ["198.51.100.1"]},
     "an app without a WebSocket": {
         "agent.probe_path": "",
@@ -627,6 +636,20 @@ def test_a_rival_goes_the_way_it_came(router: dict[str, Any], fix: str) -> None:
     for points in ("", "web,WebSecure"):
         rival = {**ROUTER, "rule": f"({HOST} || Host(`b.example`))", "entrypoints": points, **router}
         assert _diagnosis.diagnosis(facts({"found.routers": [OWN, rival]}))["fix"].startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "fix"),
+    [
+        (["198.51.100.1"], ["203.0.113.7", "2001:4860::7"], "A 203.0.113.7"),
+        (["203.0.113.7", "2001:4860::1"], ["203.0.113.7", "2001:4860::7"], "AAAA 2001:4860::7"),
+        ([], ["2001:4860::7"], "AAAA 2001:4860::7"),
+    ],
+)
+def test_the_record_is_of_the_family_that_differs(theirs: list[str], own: list[str], fix: str) -> None:
+    control = {"control.addresses": theirs, "control.server_addresses": own, PUBLIC: nobody("refused")}
+    made = _diagnosis.diagnosis(facts(control))
+    assert made["fix"] == f"in the DNS of its zone: ocapistaine.vaettir.example.org {fix}", made["sentence"]
 
 
 def test_credentials_of_a_target_are_not_told() -> None:

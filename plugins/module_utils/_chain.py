@@ -278,7 +278,12 @@ def clock_wrong(chain: Chain) -> Match:
     control, edge = control_skew(chain), skew(chain)
     wrong = control is not None and abs(control) > SKEW and (edge is None or abs(edge) > SKEW)
     alone = control is None and edge is not None and abs(edge) > SKEW
-    return (wrong or alone) and {"error": f"{abs(edge if edge is not None else control or 0):.0f} s"}
+    apart, server = f"{abs(edge if edge is not None else control or 0):.0f} s", chain.words()["server"]
+    mend = "`sudo timedatectl set-ntp true`"
+    if edge is None:  # nobody else to ask, so either may be wrong
+        clocks = f"the clocks of {server} and of the control node are {apart} apart"
+        return wrong and {"clocks": clocks, "mend": f"{mend} on {server} and on the control node"}
+    return (wrong or alone) and {"clocks": f"the server's clock is wrong by {apart}", "mend": f"on {server}: {mend}"}
 
 
 def points_elsewhere(chain: Chain) -> tuple[list[str], list[str]]:

@@ -15,8 +15,8 @@ def _proxies(server: dict[str, Any]) -> list[dict[str, Any]]:
     wanted, runs = server["wanted"], server["stack"]["traefik"]
     found: list[dict[str, Any]] = []
     if wanted:
-        tag = _traefik.tag(wanted["image"], "traefik")
-        found.append({"version": tag, "flags": _traefik.flags(wanted["command"])})
+        tag = _traefik.tag(wanted.get("image") or "", "traefik")
+        found.append({"version": tag, "flags": _traefik.flags(wanted.get("command") or [])})
     if server["stays"] and runs["status"] == "running":
         found.append({**runs, "flags": _traefik.flags(runs["command"]), "ports": {}})
     return found or [{}]
@@ -57,9 +57,9 @@ def findings(server: dict[str, Any], agents: list[dict[str, Any]]) -> list[dict[
     return [one for index, one in enumerate(found) if one not in found[:index]]
 
 
-def foreseen(server: dict[str, Any], agents: list[dict[str, Any]], insist: list[str] | str) -> dict[str, Any]:
+def foreseen(server: dict[str, Any], agents: list[dict[str, Any]], insist: list[str] | str | None) -> dict[str, Any]:
     """Why a run stops, in one sentence, and of what it only warns."""
-    wished = insist.split(",") if isinstance(insist, str) else insist
+    wished = insist.split(",") if isinstance(insist, str) else insist or []
     stops, warnings = [], []
     for one in findings(server, agents):
         if one["verdict"] == STOP and one["rule"] not in wished:

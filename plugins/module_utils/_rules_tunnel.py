@@ -278,7 +278,8 @@ def _edge_login(chain: Chain) -> Match:
     """An app without a WebSocket may want a login of its own; what the edge wants leads to ngrok."""
     location = str((chain.tunnel.get("headers") or {}).get("location", ""))
     away = re.match(r"https?://([^/:]+)", location)
-    elsewhere = _reason(chain, "redirected") and away and away.group(1) != chain.words()["target_host"]
+    own_names = (chain.words()["target_host"], chain.agent.get("domain"))
+    elsewhere = _reason(chain, "redirected") and away and away.group(1) not in own_names
     own = chain.tunnel_good and not (away and away.group(1).endswith(".ngrok.com"))
     return (_reason(chain, "unauthorized") or elsewhere) and not (chain.code or own) and {"error": location or "401"}
 
@@ -529,6 +530,14 @@ RULES: tuple[Rule, ...] = (
         "what answers at {target_url} is no Streamlit app: it is somebody else's tunnel, or another app",
         "set target_url of agent {agent} to the URL that ngrok prints, and profile to the app's, and `{deploy}`",
         lambda chain: _no_streamlit(chain) and not chain.found.get("verified"),
+    ),
+    Rule(
+        "edge_unforeseen",
+        "edge",
+        BROKEN,
+        "{target_url} answers what nobody could read ({error})",
+        "on {server}: `curl -sv {target_url} -o /dev/null` tells more",
+        lambda chain: _reason(chain, "unforeseen") and {"error": chain.tunnel.get("error", "")},
     ),
     # --- the server's way to the edge, which the control node does reach
     Rule(

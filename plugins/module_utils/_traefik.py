@@ -52,7 +52,7 @@ def plain_yaml(text: str) -> dict[str, str]:
     """As flags(), of what Traefik's own examples are: maps by indentation, lists of words. ValueError for more."""
     found: dict[str, str] = {}
     path: list[tuple[int, str]] = []
-    for line in text.splitlines():
+    for line in text.lstrip("\ufeff").splitlines():
         line = re.sub(r"(^|\s)#.*", "", line).rstrip()
         word = line.strip()
         if word in ("", "---"):
@@ -62,6 +62,8 @@ def plain_yaml(text: str) -> dict[str, str]:
             path.pop()
         if item:
             name = ".".join(part for _indent, part in path)
+            if not name:
+                raise ValueError(f"not plain: {word}")
             if ": " not in word:  # a list of maps says nothing that is asked for
                 found[name] = ",".join(part for part in (found[name].replace("true", ""), _word(word[2:])) if part)
             continue

@@ -189,6 +189,11 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     *(("edge_quota", shown(coded(number, 402), "quota")) for number in range(725, 732)),
     *(("edge_banned", shown(coded(number, 403), "refused")) for number in (3208, 338, 8014)),
     *(("edge_upgrade", shown(coded(number, 403), "refused")) for number in (3213, 3206)),
+    ("edge_unforeseen", shown(nobody("unforeseen"))),
+    (
+        "app_no_websocket",  # no login at the edge
+        passed_on(says(302, "redirected", headers={"location": "https://ocapistaine.vaettir.example.org/login"})),
+    ),
     ("edge_breaker", shown(coded(3202, 503))),
     *(("edge_ip", shown(coded(number, 403), "refused")) for number in (3203, 3205)),
     ("edge_interstitial", shown(coded(6024, 200), "refused")),
@@ -650,6 +655,14 @@ def test_the_record_is_of_the_family_that_differs(theirs: list[str], own: list[s
     control = {"control.addresses": theirs, "control.server_addresses": own, PUBLIC: nobody("refused")}
     made = _diagnosis.diagnosis(facts(control))
     assert made["fix"] == f"in the DNS of its zone: ocapistaine.vaettir.example.org {fix}", made["sentence"]
+
+
+def test_without_a_third_clock_either_may_be_wrong() -> None:
+    both = {TUNNEL: HEALTHY["probes"]["tunnel"] | {"headers": {}}, "found.time": CONTROL + 3600}
+    made = _diagnosis.diagnosis(facts(both))
+    assert made["rule"] == "clock_wrong"
+    assert made["why"].startswith("the clocks of server1 and of the control node are 3600 s apart")
+    assert made["fix"].endswith("on server1 and on the control node")
 
 
 def test_credentials_of_a_target_are_not_told() -> None:

@@ -171,3 +171,8 @@ def test_what_the_server_was_told_its_agents_are_not_told_again() -> None:
     server, agents = facts({"server.wanted.image": "traefik:v3.3.0"})
     assert foreseen(server, agents, ["traefik_broken_version"]) == {"error": "", "warnings": []}
     assert len(foreseen(server, [], ["traefik_broken_version"])["warnings"]) == 1
+
+
+def test_what_is_left_empty_stops_nothing() -> None:
+    server, agents = facts({"server.wanted": {"image": "traefik:v3.7.15"}})
+    assert foreseen(server, agents, None) == {"error": "", "warnings": []}

@@ -85,7 +85,11 @@ def test_a_plain_file_says_what_another_parser_reads_in_it() -> None:
     assert found["certificatesresolvers.letsencrypt.acme.tlschallenge"] == "true"
 
 
-@pytest.mark.parametrize("text", ["a: &x 1\nb: *x\n", "a: {b: c}\n", "a: |\n  text\n", "no yaml\n"])
+def test_a_byte_order_mark_is_no_part_of_a_name() -> None:
+    assert _traefik.plain_yaml("\ufefflog:\n  level: INFO\n")["log.level"] == "INFO"
+
+
+@pytest.mark.parametrize("text", ["a: &x 1\nb: *x\n", "a: {b: c}\n", "a: |\n  text\n", "no yaml\n", "- a\n- b\n"])
 def test_what_is_not_plain_is_not_guessed(text: str) -> None:
     with pytest.raises(ValueError, match="not plain"):
         _traefik.plain_yaml(text)

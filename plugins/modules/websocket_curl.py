@@ -124,6 +124,7 @@ from ansible.module_utils.basic import AnsibleModule
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 STATE_HEADER = "x-vaettir-state"  # set by the agent's nginx on its offline page only
 # curl's exit statuses (curl manual, EXIT CODES)
+_CURL_BAD_CA = 77
 _CURL_REASONS = {6: "dns", 7: "refused", 28: "timeout", 35: "tls_untrusted", 60: "tls_untrusted"}
 _HEADER_LIMIT = 65536  # bytes; a hostile server must not fill our memory
 
@@ -238,7 +239,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     module.get_bin_path("curl", required=True)
-    module.exit_json(changed=False, **handshake(module.params))
+    found = handshake(module.params)
+    if found["curl_exit"] == _CURL_BAD_CA:
+        module.fail_json(msg=f"ca_path {module.params['ca_path']} cannot be used: {found['error']}.")
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

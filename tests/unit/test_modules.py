@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.module_utils import _docker
 from ansible_collections.locki.vaettir.plugins.modules import agent_info, stack_info, websocket_curl
+
+from .module_run import run_module
 
 
 def test_os_release() -> None:
@@ -151,3 +154,11 @@ def test_logs_may_have_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert _docker.docker("logs", "x") == (0, "caf\ufffd\n", "\ufffd error")
+
+
+def test_curl_without_its_authority_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        told = run_module(websocket_curl, capsys, url=url, ca_path=str(tmp_path / "ca.pem"))
+    assert told["failed"]
+    assert told["msg"].startswith(f"ca_path {tmp_path}/ca.pem cannot be used: ")

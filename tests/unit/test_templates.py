@@ -194,3 +194,52 @@ def test_dockerfile_copies_only_what_is_written() -> None:
     assert text.splitlines()[1:3] == ["ARG BASE_IMAGE=nginx:1.30.6", "FROM ${BASE_IMAGE}"]
     assert "# syntax" not in text
     assert 'ENTRYPOINT ["/bin/sh", "/usr/local/bin/agent-proxy"]' in text
+
+
+NOTHING = {"skipped": True}
+UNTRUSTED = {"reason": "tls_untrusted", "error": "self-signed"}
+
+
+@pytest.mark.parametrize(
+    ("public", "trusting", "failed", "words", "not_words"),
+    [
+        (NOTHING, NOTHING, False, "", ""),
+        ({"reason": "ok", "error": ""}, NOTHING, False, "", ""),
+        ({"reason": "dns", "error": "no address"}, NOTHING, True, "(no address): lead the DNS record of", ""),
+        ({"msg": "ca_path /x cannot be used"}, NOTHING, True, "(ca_path /x cannot be used): mend what it says", "DNS"),
+        (UNTRUSTED, NOTHING, True, "(self-signed): set stack_tls_ca", "DNS"),
+        (UNTRUSTED, UNTRUSTED, True, "(self-signed): set stack_tls_ca", "DNS"),
+        (UNTRUSTED, {"reason": "ok", "error": ""}, False, "", ""),
+    ],
+)
+def test_what_is_said_of_the_public_name(
+    public: dict[str, Any], trusting: dict[str, Any], failed: bool, words: str, not_words: str
+) -> None:
+    given = {
+        **variables(agent()),
+        "__agent_proxy_public_probe": public,
+        "__agent_proxy_trusting_probe": trusting,
+        "__agent_proxy_probe": {"reason": "ok"},
+    }
+    templar = Templar(loader=DataLoader(), variables=given)
+    assert templar.template(trust_as_template("{{ __agent_proxy_outside_failed }}")) is failed
+    told = str(templar.template(trust_as_template("{{ __agent_proxy_outside }}"))) if failed else ""
+    assert words in told
+    assert not not_words or not_words not in told
+    assert not failed or told.endswith(" set agent_proxy_from_outside to false")
+
+
+def test_a_question_that_could_not_be_asked_proves_nothing() -> None:
+    asked = {}
+    for path in sorted((ROLES / "agent_proxy/tasks").glob("*.yml")):
+        for task in load(str(path.relative_to(ROLES))):
+            module = next((key for key in task if key.startswith("locki.vaettir.websocket_")), "")
+            if module and "until" in task:
+                assert ".reason | default" in task["until"], path.name  # a failing module has none
+            if module and "failed_when" in task:
+                asked[task["register"]] = task["failed_when"]
+    undone = ("__agent_proxy_before", "__agent_proxy_back")  # these decide nothing
+    outside = ("__agent_proxy_public_probe", "__agent_proxy_trusting_probe")  # a warning
+    for name, condition in asked.items():
+        assert (condition is False) is (name in undone + outside), name
+        assert condition is False or condition == f"{name}.reason is not defined"

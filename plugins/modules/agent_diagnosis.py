@@ -31,6 +31,10 @@ options:
     description: PEM file of the tunnel's authority, relative to O(root). The system's own where it is not there.
     type: str
     default: ''
+  probe_path:
+    description: Path of the app's WebSocket. Streamlit's health page has the same base path.
+    type: str
+    default: ''
   timeout:
     description: Longest time for one question to the tunnel, in seconds.
     type: float
@@ -158,6 +162,7 @@ routers:
   returned: always
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -225,6 +230,12 @@ def in_order(addresses: list[str]) -> list[str]:
     return sorted(dict.fromkeys(addresses), key=lambda address: ":" in address)
 
 
+def health_path(probe_path: str) -> str:
+    """Beside Streamlit's WebSocket; at the root for what has another one."""
+    stream, health = "/_stcore/stream", "/_stcore/health"
+    return probe_path[: -len(stream)] + health if probe_path.endswith(stream) else health
+
+
 class Diagnosis:
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
@@ -244,7 +255,9 @@ class Diagnosis:
             error = str(failure)
         if self.agent and alive(self.agent):
             self.in_force = _agent.state(self.agent["Id"])
-        env = _dotenv.read(self.store.environment()).get(self.key, "")
+        env = ""
+        with contextlib.suppress(OSError):  # what cannot be read is not known
+            env = _dotenv.read(self.store.environment()).get(self.key, "")
         target = self.target(env)
         addresses = self.resolve(target)
         return {
@@ -254,7 +267,7 @@ class Diagnosis:
             "env": {"target": env},
             "target": target,
             "resolved": addresses,
-            "forwarding": (_files.read_bytes("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
+            "forwarding": (_files.readable("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
             "reach": self.reach(target, addresses),
             "page": self.page(target, addresses),
             "container": self.container(),
@@ -332,7 +345,7 @@ class Diagnosis:
         """Streamlit's health page: what answers it with `ok` is one."""
         if not resolved["addresses"]:
             return {"status": 0, "streamlit": False}
-        url = _http.parse_url(f"{target}/_stcore/health")
+        url = _http.parse_url(target + health_path(self.params["probe_path"]))
         headers = [("ngrok-skip-browser-warning", "true"), ("User-Agent", "locki.vaettir"), ("Connection", "close")]
         if self.params["tunnel_secret"]:
             headers.append(("X-Vaettir-Secret", self.params["tunnel_secret"]))
@@ -413,12 +426,15 @@ class Diagnosis:
         kept = {name: _files.digest(content) for name, content in self.store.read(release).items()}
         if told:
             found["differs"] = sorted(name for name, digest in told.items() if kept.get(name, digest) != digest)
-        fragment = _files.read_bytes(os.path.join(self.root, "agents", f"{self.name}.yml"))
+        fragment = _files.readable(os.path.join(self.root, "agents", f"{self.name}.yml"))
         found["fragment_edited"] = fragment not in (None, self.store.read(release).get("compose.yml", fragment))
         for name in (f"{self.name}.conf.template", f"{self.name}.ca.pem"):
-            live = _files.read_bytes(os.path.join(self.root, "proxy-configs", name))
-            if name in kept and (live is None or _files.digest(live) != kept[name]):
-                found["gone" if live is None else "edited"].append(f"proxy-configs/{name}")
+            path = os.path.join(self.root, "proxy-configs", name)
+            live = _files.readable(path)
+            if name in kept and not os.path.isfile(path):  # Docker makes a directory for a missing one
+                found["gone"].append(f"proxy-configs/{name}")
+            elif name in kept and live is not None and _files.digest(live) != kept[name]:
+                found["edited"].append(f"proxy-configs/{name}")
         return found
 
     def traefik(self) -> dict[str, Any]:
@@ -452,7 +468,7 @@ class Diagnosis:
         manifest, found = _files.Manifest(self.root), []
         for path in sorted(glob.glob(os.path.join(self.root, "traefik/dynamic/*.y*ml"))):
             name = os.path.relpath(path, self.root)
-            if manifest.exists and not manifest.owns(name) and b"routers" in (_files.read_bytes(path) or b""):
+            if manifest.exists and not manifest.owns(name) and b"routers" in (_files.readable(path) or b""):
                 found.append(name)
         return found
 
@@ -464,6 +480,7 @@ def main() -> None:
             "target_url": {"type": "str", "required": True},
             "tunnel_secret": {"type": "str", "default": "", "no_log": True},
             "ca_path": {"type": "str", "default": ""},
+            "probe_path": {"type": "str", "default": ""},
             "timeout": {"type": "float", "default": 10},
         },
         supports_check_mode=True,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.module_utils import _chain, _diagnosis, _rules_traefik, _rules_tunnel
+from ansible_collections.locki.vaettir.plugins.modules import agent_diagnosis
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -663,6 +664,12 @@ def test_without_a_third_clock_either_may_be_wrong() -> None:
     assert made["rule"] == "clock_wrong"
     assert made["why"].startswith("the clocks of server1 and of the control node are 3600 s apart")
     assert made["fix"].endswith("on server1 and on the control node")
+
+
+def test_streamlit_is_asked_where_it_lives() -> None:
+    assert agent_diagnosis.health_path("/app/_stcore/stream") == "/app/_stcore/health"
+    assert agent_diagnosis.health_path("/_stcore/stream") == "/_stcore/health"
+    assert agent_diagnosis.health_path("") == agent_diagnosis.health_path("/ws") == "/_stcore/health"
 
 
 def test_credentials_of_a_target_are_not_told() -> None:

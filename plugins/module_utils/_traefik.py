@@ -101,7 +101,10 @@ def _mounted(container: dict[str, Any], path: str) -> bytes | None:
     for mount in container.get("Mounts") or []:
         place = mount["Destination"].rstrip("/")
         if path == place or path.startswith(f"{place}/"):
-            return _files.read_bytes(mount["Source"] + path[len(place) :])
+            try:
+                return _files.read_bytes(mount["Source"] + path[len(place) :])
+            except OSError:  # root's, or a directory that Docker made for a missing file
+                return b"?"
     return None
 
 

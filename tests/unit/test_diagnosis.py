@@ -508,6 +508,7 @@ HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
     "behind NAT": {"control.server_addresses": ["192.168.1.7"]},
     "an IPv6 address that the control node's own DNS does not know": {
         "control.addresses": ["2001:4860::1"],
+        "control.server_addresses": ["9.9.9.9"],
         PUBLIC: {**HEALTHY["probes"]["public"], "certificate": {"issuer": "somebody"}},
     },
     "a control node without IPv6": {

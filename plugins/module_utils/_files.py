@@ -45,6 +45,14 @@ def read_bytes(path: str) -> bytes | None:
         return None
 
 
+def readable(path: str) -> bytes | None:
+    """As read_bytes(), for who only looks: what cannot be read is not known."""
+    try:
+        return read_bytes(path)
+    except OSError:
+        return None
+
+
 def write_atomic(path: str, content: bytes, mode: int) -> None:
     """Replace the file in one step; a reader or a crash sees the old bytes or the new ones."""
     descriptor, temporary = tempfile.mkstemp(prefix=".locki-", dir=os.path.dirname(path))

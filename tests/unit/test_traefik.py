@@ -104,7 +104,10 @@ def test_a_file_is_read_before_all_others(tmp_path: Path) -> None:
     assert _traefik.settings(named)["log.level"] == "DEBUG"
 
 
-def test_a_file_that_nobody_can_read_is_told() -> None:
+def test_a_file_that_nobody_can_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "traefik.yml").mkdir()
+    found = _traefik.settings(container("--ping", mounts={"/etc/traefik": tmp_path}))
+    assert found == {"configfile": "/etc/traefik/traefik.yml"}
     assert _traefik.settings(container("--configfile=/conf/traefik.yml", "--ping")) == {
         "configfile": "/conf/traefik.yml"
     }

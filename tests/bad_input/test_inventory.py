@@ -170,7 +170,7 @@ CASES = [
     variable("stack_tls_key", "/nowhere/key.pem"),
     variable("stack_tls_key", "/etc"),
     variable("stack_tls_ca", "/nowhere/ca.pem"),
-    variable("stack_tls_ca", "/nowhere/ca.pem", stack_tls="acme", stack_acme_email="a@b.example"),
+    variable("stack_tls_ca", "/nowhere/own.pem", stack_tls="acme", stack_acme_email="a@b.example"),
     variable("stack_acme_ca_certificate", "/nowhere/ca.pem", "PEM file"),
     variable(
         "stack_tls_key", stand.GOOD["stack_tls_key"].replace("public.", "edge."), "is not the key of", "PEM files"

@@ -135,7 +135,7 @@ def loopback(servers) -> Iterator[None]:
     def serve(listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                here, _ = listener.accept()
+                here = listener.accept()[0]
                 there = socket.create_connection((server, 8443))
                 for pair in ((here, there), (there, here)):
                     threading.Thread(target=pump, args=pair, daemon=True).start()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 from tests.rig import playbook
@@ -40,6 +42,28 @@ def test_five_releases_in_a_row(stand: Stand):
     note(f"verification of 5 releases: {', '.join(f'{each:.1f}' for each in seconds)} s")
     assert max(seconds) <= VERIFY_LIMIT * stand.slack
     assert stand.ids() == first
+
+
+def at_once(stand: Stand, times: int) -> Counter[int]:
+    """How often each status comes, when so many visitors come at the same moment."""
+    with ThreadPoolExecutor(times) as pool:
+        return Counter(answer.status for answer in pool.map(lambda _: stand.visitor.get(public("one")), range(times)))
+
+
+def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
+    """Traefik keeps a connection for each of those who came at once, to workers that become former ones."""
+    stand.edge.delay(500)
+    try:
+        assert at_once(stand, 60) == {200: 60}
+    finally:
+        stand.edge.delay(0)
+    run = stand.deploy(maintenance=True)
+    assert run.changed
+    seen = at_once(stand, 60)
+    note(f"60 kept connections: after the reload 60 visitors saw {dict(seen)}")
+    assert seen == {503: 60}
+    stand.deploy(maintenance=False)
+    assert at_once(stand, 20) == {200: 20}
 
 
 def test_kept_releases_with_who_and_when(stand: Stand):

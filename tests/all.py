@@ -201,9 +201,9 @@ def main() -> int:
             break
     sums = {kind: sum(result.counts[kind] for result in results) for kind in ("passed", "failed", "skipped")}
     minutes = (time.monotonic() - start) / 60
-    for result in results:
-        for failure in result.failures:
-            print(f"\nFAILED {result.stage.name}: {failure}")
+    failures = [f"FAILED {result.stage.name}: {failure}" for result in results for failure in result.failures]
+    # Their names together first: who reads only a part of this shall see all of them.
+    print("", *(failure.splitlines()[0] for failure in failures), *(f"\n{failure}" for failure in failures), sep="\n")
     spent = f"{minutes:.1f} minutes on {CORES} cores, which worked {busy() - worked:.0f} minutes together"
     print(f"\n{table(results)}\n\n{spent}; logs: {RESULTS.relative_to(ROOT)}/\n")
     print(", ".join(f"{number} {kind}" for kind, number in sums.items()))

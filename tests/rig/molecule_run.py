@@ -83,6 +83,8 @@ def test(scenario: str, keep: bool) -> bool:
     log = LOGS / f"{scenario}.log"
     log.unlink(missing_ok=True)
     say(f"{scenario}: started, log: {log.relative_to(ROOT)}")
+    if keep:
+        run(scenario, "destroy")  # `--destroy never` leaves out the first step as well
     good = run(scenario, "test", *(["--destroy", "never"] if keep else []))
     minutes = f"{(time.monotonic() - start) / 60:.1f} min"
     if good:

@@ -58,6 +58,12 @@ class Run:
         """Of the tasks that failed, in one line each."""
         return [" ".join(found.message.split()) for found in self.events if found.event in ("failed", "unreachable")]
 
+    @property
+    def said(self) -> str:
+        """Every message of a task, in one line: short enough for a failed assertion to show."""
+        found = re.findall(r"^ +msg: (.*(?:\n {8}.*)*)", self.output, re.MULTILINE)
+        return " / ".join(" ".join(message.split()) for message in found)
+
     def first(self, host: str, task: str) -> float:
         """When a task began on a host."""
         times = [found.at for found in self.of("start", host) if found.task.endswith(task)]

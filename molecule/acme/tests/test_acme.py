@@ -21,10 +21,10 @@ NO_BROWSER_KNOWS = {"stack_tls_ca": ""}  # Pebble's root is trusted by nobody, a
 
 
 def deploy(*options: str, **extra) -> tuple[playbook.Run, str]:
-    """A deploy that goes well, and all it says."""
+    """A deploy that goes well, and what it says."""
     run = playbook.run(playbook.DEPLOY, *options, extra=extra)
     assert run.status == 0, run
-    return run, " ".join(run.output.split())
+    return run, run.said
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def verify():
     def run(agent: str, good: bool, **extra) -> str:
         done = playbook.run(VERIFY, "-e", f"agent={agent}", extra=extra)
         assert (done.status == 0) is good, done
-        return " ".join(done.output.split())
+        return done.said
 
     return run
 

@@ -235,6 +235,9 @@ class AgentInfo:
             reasons.append("it does not run this image")
         if _docker.health(self.running) == "unhealthy":
             reasons.append("it is unhealthy")
+        # What is mounted into it is the folder that was deleted, even when there is another one of that name.
+        if self.params["files"] and self.store.current().release not in self.store.ids():
+            reasons.append("its releases are gone")
         if self.params["pending"] or self.service_differs(self.running):
             reasons.append("its compose service differs")
         return reasons

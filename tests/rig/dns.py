@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 
 DOMAINS = ("ngrok-free.app", "ngrok-free.dev", "ngrok.app", "edge.test")
 STATES = ("up", "down", "silent")
+# RFC 1035, section 4.1: one question, edge.test IN A
+_QUESTION = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04edge\x04test\x00\x00\x01\x00\x01"
+_TRIES = 50  # of 0.2 s
 
 
 class Dns:
@@ -35,11 +39,28 @@ class Dns:
         await self.stop()
         if self.state != "down":
             self._process = await asyncio.create_subprocess_exec(*self.command())
-            await asyncio.sleep(0.1)
-            if self._process.returncode is not None:
-                raise RuntimeError(f"dnsmasq has ended with {self._process.returncode}")
+            await self._answers()
         if self.state == "silent" and self._process:
             self._process.send_signal(signal.SIGSTOP)
+
+    async def _answers(self) -> None:
+        """On a busy machine it takes its time."""
+        for _ in range(_TRIES):
+            if self._process and self._process.returncode is not None:
+                raise RuntimeError(f"dnsmasq has ended with {self._process.returncode}")
+            if await asyncio.to_thread(self._asked):
+                return
+            await asyncio.sleep(0.1)
+        raise RuntimeError("dnsmasq does not answer")
+
+    def _asked(self) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(0.2)
+            try:
+                asking.sendto(_QUESTION, ("127.0.0.1", self.port))
+                return bool(asking.recv(512))
+            except OSError:
+                return False
 
     async def stop(self) -> None:
         if self._process and self._process.returncode is None:

@@ -257,3 +257,14 @@ class Stand(stand.Stand):
         except RigError as error:
             return str(error)
         return self.lasting_problem()
+
+
+def person(words: str, act: Callable[[Stand], None]) -> Callable[[Stand, str], None]:
+    """Somebody who does it if the fix says so."""
+
+    def does(stand: Stand, fix: str) -> None:
+        if words not in fix:
+            raise RigError(f"it does not say '{words}': {fix}")
+        act(stand)
+
+    return does

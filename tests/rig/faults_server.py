@@ -12,8 +12,8 @@ from functools import partial
 from ansible_collections.locki.vaettir.plugins.module_utils._chain import NGINX, SERVER
 
 from . import images, servers
-from .doctor import AGENT, DEPLOY, Fault, Stand
-from .faults_tunnel import ODD, SECRET, behind, person
+from .doctor import AGENT, DEPLOY, Fault, Stand, person
+from .faults_tunnel import ODD, SECRET, behind
 from .shell import run
 from .stand import HOME
 

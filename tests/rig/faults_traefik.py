@@ -17,7 +17,7 @@ import trustme
 from ansible_collections.locki.vaettir.plugins.module_utils._chain import DNS, TLS, TRAEFIK
 
 from . import ca, images, servers
-from .doctor import AGENT, DOMAIN, Fault, Stand
+from .doctor import AGENT, DOMAIN, Fault, Stand, person
 from .releases import UP
 from .shell import run, wait_for
 
@@ -112,7 +112,7 @@ def _other_service(router: str, rule: str, stand: Stand) -> Iterator[None]:
         stand.shell(f"docker rm -f {OTHER}; rm {OVERRIDE}")
 
 
-def _taken_out(stand: Stand, _fix: str) -> None:
+def _taken_out(stand: Stand) -> None:
     """What is to be done `there`."""
     stand.shell(f'sed -i "s/labels: {{[^}}]*}}/labels: {{}}/" {OVERRIDE}; {UP} other')
 
@@ -128,7 +128,7 @@ def _own_file(content: str, stand: Stand) -> Iterator[None]:
         _without_file(stand)
 
 
-def _without_file(stand: Stand, _fix: str = "") -> None:
+def _without_file(stand: Stand) -> None:
     stand.shell(f"rm -f {OWN_FILE}; docker restart -t 1 {CONTAINER}; {UP} --wait traefik")
 
 
@@ -174,6 +174,7 @@ def _port_taken(begin: str, end: str, user: str, stand: Stand) -> Iterator[None]
 
 
 def _web_stopped(stand: Stand, fix: str) -> None:
+    assert "stop it (" in fix, fix
     stand.shell(f"systemctl stop {WEB}", "root")
     stand.apply(fix)
 
@@ -301,7 +302,7 @@ def _deaf(stand: Stand) -> Iterator[None]:
         stand.other_dns = ""
 
 
-def _hears(stand: Stand, _fix: str) -> None:
+def _hears(stand: Stand) -> None:
     stand.other_dns = ""
 
 
@@ -367,15 +368,30 @@ _NOISE = "http: {routers: {own: {rule: PathPrefix(`/`), priority: 1000, tls: {},
 FAULTS: tuple[Fault, ...] = (
     *(Fault(name, TRAEFIK, inject) for name, inject in {**_TRAEFIK, **_LABELS}.items()),
     Fault("another program holds port 443", TRAEFIK, partial(_port_taken, *_SERVER_WEB), _web_stopped),
-    Fault("another container's router has the same rule", TRAEFIK, partial(_other_service, "aaa", DOMAIN), _taken_out),
+    Fault(
+        "another container's router has the same rule",
+        TRAEFIK,
+        partial(_other_service, "aaa", DOMAIN),
+        person(f"take {DOMAIN} out of the other container's labels", _taken_out),
+    ),
     Fault(
         "another container's router has the same name",
         TRAEFIK,
         partial(_other_service, "ROUTER", OTHER_NAME),
-        _taken_out,
+        person("rename the router in the other container's labels", _taken_out),
     ),
-    Fault("a file of the owner's for Traefik cannot be read", TLS, partial(_own_file, "http: [\n"), _without_file),
-    Fault("a file of the owner's for Traefik takes every name", TRAEFIK, partial(_own_file, _NOISE), _without_file),
+    Fault(
+        "a file of the owner's for Traefik cannot be read",
+        TLS,
+        partial(_own_file, "http: [\n"),
+        person("traefik/dynamic", _without_file),
+    ),
+    Fault(
+        "a file of the owner's for Traefik takes every name",
+        TRAEFIK,
+        partial(_own_file, _NOISE),
+        person(OWN_FILE, _without_file),
+    ),
     Fault(
         "Traefik cuts uploads off after 60 s",
         TRAEFIK,
@@ -392,7 +408,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the certificate ends soon", TLS, partial(_certificate, partial(_issued, days=3)), warns=True),
     *(Fault(name, DNS, inject) for name, inject in _DNS.items()),
     Fault("a proxy before the server passes everything", DNS, partial(_front, _SOCKETS), warns=True),
-    Fault("the control node's DNS does not answer", DNS, _deaf, _hears, warns=True),
+    Fault("the control node's DNS does not answer", DNS, _deaf, person("/etc/resolv.conf", _hears), warns=True),
 )
 DOZEN: tuple[str, ...] = (
     "Traefik is stopped",

@@ -10,8 +10,7 @@ from functools import partial
 
 from ansible_collections.locki.vaettir.plugins.module_utils._chain import AGENT, APP, EDGE
 
-from .doctor import PORT, PUBLIC, TUNNEL, Fault, Stand
-from .shell import RigError
+from .doctor import PORT, PUBLIC, TUNNEL, Fault, Stand, person
 
 OTHER = 8510  # port of an app that a fault brings
 CLOSED = 8599  # nobody's
@@ -24,7 +23,6 @@ ODD = f"python3 -m rig.apps.odd {OTHER}"
 NO_STREAMLIT = f"python3 -m http.server --bind 127.0.0.1 {OTHER}"
 OPEN = "/srv/.streamlit/config.toml"
 SECRET = "the-secret-of-the-inventory"
-By = Callable[[Stand], None]
 
 
 # -- the laptop ---------------------------------------------------------------------------------------------------
@@ -61,17 +59,6 @@ def behind(stand: Stand, command: str) -> Iterator[None]:
 
 
 # -- a person -----------------------------------------------------------------------------------------------------
-
-
-def person(words: str, act: By) -> Callable[[Stand, str], None]:
-    """Does it if the fix says so."""
-
-    def does(stand: Stand, fix: str) -> None:
-        if words not in fix:
-            raise RigError(f"it does not say '{words}': {fix}")
-        act(stand)
-
-    return does
 
 
 def _starts(words: str, command: str = STREAMLIT) -> Callable[[Stand, str], None]:

@@ -9,6 +9,7 @@ import signal
 import socket
 
 DOMAINS = ("ngrok-free.app", "ngrok-free.dev", "ngrok.app", "edge.test")
+RESERVED = ("example", "test")  # RFC 6761: the world knows none of these
 STATES = ("up", "down", "silent")
 # RFC 1035, section 4.1: one question, edge.test IN A
 _QUESTION = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04edge\x04test\x00\x00\x01\x00\x01"
@@ -23,11 +24,13 @@ class Dns:
         self._process: asyncio.subprocess.Process | None = None
 
     def command(self) -> list[str]:
-        own = [option for name in DOMAINS for option in (f"--local=/{name}/", f"--address=/{name}/{self.ip}")]
-        others = [f"--address=/{host}/{address}" for host, address in sorted(self.addresses.items())]
+        names = {**dict.fromkeys(DOMAINS, self.ip), **dict(sorted(self.addresses.items()))}
+        # local: nobody else is asked, for their IPv6 address either
+        own = [f"--local=/{name}/" for name in (*RESERVED, *names)]
+        own += [f"--address=/{name}/{ip}" for name, ip in names.items()]
         # TTL 1: a changed address is what the resolver under test makes of it
         options = ("--keep-in-foreground", "--no-hosts", "--user=root", "--log-facility=-", "--local-ttl=1")
-        return ["dnsmasq", *options, f"--port={self.port}", *own, *others]
+        return ["dnsmasq", *options, f"--port={self.port}", *own]
 
     async def set(self, state: str | None = None, host: str | None = None, address: str | None = None) -> None:
         """A new state, or a new address of one host ("": there is no such name; None: the edge's own again)."""

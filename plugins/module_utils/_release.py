@@ -167,7 +167,9 @@ class Store:
         return os.path.join(self.folder, *parts)
 
     def make(self) -> None:
-        """Before Docker does it, as root."""
+        """Before Docker does it, as root; and in place of one that it has made, where somebody deleted ours."""
+        if os.path.isdir(self.folder) and os.stat(self.folder).st_uid != os.geteuid() and not os.listdir(self.folder):
+            os.rmdir(self.folder)
         os.makedirs(self.folder, mode=0o755, exist_ok=True)
 
     def _text(self, name: str) -> str | None:

@@ -274,3 +274,21 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (here["started"], here["boot"]) == ("", "")
     assert not run.run_is_over(here)
     assert run.run_is_over({**here, "pid": 2**22 + 1})
+
+
+def test_a_folder_that_docker_made_in_place_of_a_deleted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but root could write into it; it is empty, and in a folder of ours."""
+    store = _release.Store(str(tmp_path), AGENT)
+    store.make()
+    before = Path(store.folder).stat().st_ino
+    store.make()
+    assert Path(store.folder).stat().st_ino == before
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    (kept := Path(store.folder, "current")).touch()
+    store.make()
+    assert kept.exists()
+    kept.unlink()
+    removed: list[str] = []
+    monkeypatch.setattr(os, "rmdir", removed.append)
+    store.make()
+    assert removed == [store.folder]

@@ -44,28 +44,6 @@ def test_five_releases_in_a_row(stand: Stand):
     assert stand.ids() == first
 
 
-def at_once(stand: Stand, times: int) -> Counter[int]:
-    """How often each status comes, when so many visitors come at the same moment."""
-    with ThreadPoolExecutor(times) as pool:
-        return Counter(answer.status for answer in pool.map(lambda _: stand.visitor.get(public("one")), range(times)))
-
-
-def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
-    """Traefik keeps a connection for each of those who came at once, to workers that become former ones."""
-    stand.edge.delay(500)
-    try:
-        assert at_once(stand, 60) == {200: 60}
-    finally:
-        stand.edge.delay(0)
-    run = stand.deploy(maintenance=True)
-    assert run.changed
-    seen = at_once(stand, 60)
-    note(f"60 kept connections: after the reload 60 visitors saw {dict(seen)}")
-    assert seen == {503: 60}
-    stand.deploy(maintenance=False)
-    assert at_once(stand, 20) == {200: 20}
-
-
 def test_kept_releases_with_who_and_when(stand: Stand):
     kept = stand.releases()
     assert len(kept) == KEPT
@@ -239,3 +217,25 @@ def test_releases_go_with_their_agent(stand: Stand):
     assert run.status == 0, run
     assert not stand.shell("ls -A releases | grep two || true")
     assert not stand.shell("docker images --format '{{.Repository}}' | grep vaettir-two || true")
+
+
+def at_once(stand: Stand, times: int) -> Counter[int]:
+    """How often each status comes, when so many visitors come at the same moment."""
+    with ThreadPoolExecutor(times) as pool:
+        return Counter(answer.status for answer in pool.map(lambda _: stand.visitor.get(public("one")), range(times)))
+
+
+def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
+    """Traefik keeps a connection for each of those who came at once, to workers that become former ones."""
+    stand.edge.delay(500)
+    try:
+        assert at_once(stand, 60) == {200: 60}
+    finally:
+        stand.edge.delay(0)
+    run = stand.deploy(maintenance=True)
+    assert run.changed
+    seen = at_once(stand, 60)
+    note(f"60 kept connections: after the reload 60 visitors saw {dict(seen)}")
+    assert seen == {503: 60}
+    stand.deploy(maintenance=False)
+    assert at_once(stand, 20) == {200: 20}

@@ -35,7 +35,7 @@ def around(spoil: str, mend: str) -> Iterator[None]:
 
 
 def docker_down() -> AbstractContextManager[None]:
-    return around("systemctl stop docker.socket docker", "systemctl start docker")
+    return around("systemctl stop docker.socket docker", "systemctl reset-failed docker; systemctl start docker")
 
 
 def user_outside() -> AbstractContextManager[None]:
@@ -102,7 +102,7 @@ def slow_clock() -> AbstractContextManager[None]:
 def strict_engine() -> AbstractContextManager[None]:
     """An Engine that refuses old versions of its API, as 29 does."""
     folder = "/etc/systemd/system/docker.service.d"
-    again = "systemctl daemon-reload; systemctl restart docker"
+    again = "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
     setting = r"[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
     return around(f"mkdir {folder}; printf '{setting}' > {folder}/api.conf; {again}", f"rm -r {folder}; {again}")
 

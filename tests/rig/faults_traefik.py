@@ -148,7 +148,10 @@ def _typed(command: str, stand: Stand) -> Iterator[None]:
 def _too_old(stand: Stand) -> Iterator[None]:
     """What Docker Engine 29 does to it, asked of the server's Engine: nothing older than API 1.44."""
     servers.load([stand.server], [images.TRAEFIK_OLD])
-    path, restart = "/etc/systemd/system/docker.service.d/api.conf", "systemctl daemon-reload; systemctl restart docker"
+    path, restart = (
+        "/etc/systemd/system/docker.service.d/api.conf",
+        "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker",
+    )
     setting = "[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
     stand.shell(f"mkdir -p $(dirname {path}); cat > {path}; {restart}", "root", text=setting)
     try:
@@ -174,8 +177,10 @@ def _port_taken(begin: str, end: str, user: str, stand: Stand) -> Iterator[None]
 
 
 def _web_stopped(stand: Stand, fix: str) -> None:
-    assert "stop it (" in fix, fix
-    stand.shell(f"systemctl stop {WEB}", "root")
+    def stops(stand: Stand) -> None:
+        stand.shell(f"systemctl stop {WEB}", "root")
+
+    person("stop it (", stops)(stand, fix)
     stand.apply(fix)
 
 

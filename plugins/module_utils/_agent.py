@@ -15,6 +15,7 @@ TRIAL_LABEL = "io.locki.vaettir.trial"
 RETIRED = 8  # seconds that a container gets to fail its health: two of its checks, and a bit
 SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
 COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
+RELEASES = "/etc/vaettir/releases"  # where its container reads them
 SPARE = 300  # seconds after the window until a container that does not end is removed
 
 

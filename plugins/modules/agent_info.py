@@ -235,12 +235,16 @@ class AgentInfo:
             reasons.append("it does not run this image")
         if _docker.health(self.running) == "unhealthy":
             reasons.append("it is unhealthy")
-        # What is mounted into it is the folder that was deleted, even when there is another one of that name.
-        if self.params["files"] and self.store.current().release not in self.store.ids():
+        if self.params["files"] and not self.sees(self.store.current().release, self.running):
             reasons.append("its releases are gone")
         if self.params["pending"] or self.service_differs(self.running):
             reasons.append("its compose service differs")
         return reasons
+
+    def sees(self, release: str, container: dict[str, Any]) -> bool:
+        """What is mounted is the folder that was there when it started, even when that was deleted and made again."""
+        there = _agent.execute(container["Id"], "test", "-d", f"{_agent.RELEASES}/{release}")
+        return bool(release) and there[0] == 0
 
     def released(self, container: dict[str, Any]) -> bool:
         """Whether the live files are the current release, and it runs."""

@@ -42,14 +42,16 @@ def spoiled(server, visitor, edit: str) -> Iterator[None]:
         visitor.until(PUBLIC, 200)
 
 
-def test_a_sound_chain(visitor, edge):
+def test_a_sound_chain(server, visitor, edge):
     visitor.until(PUBLIC, 200)
     edge.reset()
     status, said = verify(*ON_THE_SERVER)
     assert (status, f"WebSocket upgrade verified at {PUBLIC}" in said) == (0, True), said
     asked = [(request.method, int(request.headers.get("content-length", 0))) for request in edge.requests()]
-    # announced once, and withdrawn at Traefik's `100 Continue`: on a busy machine before the tunnel has heard of it
+    # announced once, and withdrawn at nginx's `100 Continue`: on a busy machine before the tunnel has heard of it
     assert [size for method, size in asked if method == "POST"] in ([], [2 << 20])
+    log = f"docker logs --since 5m {CONTAINER}"
+    wait_for("the upload in nginx's log", lambda: '"method":"POST"' in server.check_output(log), 10)
     assert len(asked) <= 6, asked
 
 

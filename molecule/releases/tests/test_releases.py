@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -219,23 +220,31 @@ def test_releases_go_with_their_agent(stand: Stand):
     assert not stand.shell("docker images --format '{{.Repository}}' | grep vaettir-two || true")
 
 
-def at_once(stand: Stand, times: int) -> Counter[int]:
+def at_once(times: int, ask: Callable[[], int]) -> Counter[int]:
     """How often each status comes, when so many visitors come at the same moment."""
     with ThreadPoolExecutor(times) as pool:
-        return Counter(answer.status for answer in pool.map(lambda _: stand.visitor.get(public("one")), range(times)))
+        return Counter(pool.map(lambda _: ask(), range(times)))
 
 
 def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
     """Traefik keeps a connection for each of those who came at once, to workers that become former ones."""
+
+    def get() -> int:
+        return stand.visitor.get(public("one")).status
+
+    def shake() -> int:
+        return stand.visitor.handshake(public("one") + "/_stcore/stream", public("one"))[0]
+
     stand.edge.delay(500)
     try:
-        assert at_once(stand, 60) == {200: 60}
+        assert at_once(60, get) == {200: 60}
     finally:
         stand.edge.delay(0)
-    run = stand.deploy(maintenance=True)
-    assert run.changed
-    seen = at_once(stand, 60)
+    stand.deploy(maintenance=True)
+    seen = at_once(60, get)
     note(f"60 kept connections: after the reload 60 visitors saw {dict(seen)}")
     assert seen == {503: 60}
+    assert at_once(60, shake) == {503: 60}
     stand.deploy(maintenance=False)
-    assert at_once(stand, 20) == {200: 20}
+    assert at_once(20, get) == {200: 20}
+    assert at_once(20, shake) == {101: 20}

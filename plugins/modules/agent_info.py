@@ -243,8 +243,8 @@ class AgentInfo:
 
     def sees(self, release: str, container: dict[str, Any]) -> bool:
         """What is mounted is the folder that was there when it started, even when that was deleted and made again."""
-        there = _agent.execute(container["Id"], "test", "-d", f"{_agent.RELEASES}/{release}")
-        return bool(release) and there[0] == 0
+        path = f"{_agent.RELEASES}/{release}"
+        return bool(release) and _agent.execute(container["Id"], "test", "-d", path)[0] == 0
 
     def released(self, container: dict[str, Any]) -> bool:
         """Whether the live files are the current release, and it runs."""

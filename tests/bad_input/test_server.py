@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig import images, playbook, snapshot
+from tests.rig import images, playbook, servers, snapshot
 from tests.rig.shell import wait_for
 
 from . import stand
@@ -102,8 +102,8 @@ def slow_clock() -> AbstractContextManager[None]:
 def strict_engine() -> AbstractContextManager[None]:
     """An Engine that refuses old versions of its API, as 29 does."""
     folder = "/etc/systemd/system/docker.service.d"
-    again = "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
     setting = r"[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
+    again = servers.RESTART_DOCKER
     return around(f"mkdir {folder}; printf '{setting}' > {folder}/api.conf; {again}", f"rm -r {folder}; {again}")
 
 
@@ -173,7 +173,11 @@ CASES = [
         partial(small_disk, "100m"),
         (f"the disk of {stand.FOLDER} is nearly full", "`docker system prune", "stack_insist=disk_low`"),
     ),
-    Case("known-clock", slow_clock, ("clock", "timedatectl set-ntp true", "stack_insist=clock_wrong`")),
+    Case(
+        "known-clock",
+        slow_clock,
+        ("clock", "certificates count as expired", "timedatectl set-ntp true", "stack_insist=clock_wrong`"),
+    ),
     Case(
         "known-engine",
         strict_engine,

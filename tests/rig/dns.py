@@ -13,7 +13,7 @@ RESERVED = ("example", "test")  # RFC 6761: the world knows none of these
 STATES = ("up", "down", "silent")
 # RFC 1035, section 4.1: one question, edge.test IN A
 _QUESTION = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04edge\x04test\x00\x00\x01\x00\x01"
-_TRIES = 50  # of 0.2 s
+_TRIES = 50  # of 0.3 s at most
 
 
 class Dns:

@@ -259,7 +259,7 @@ class Stand(stand.Stand):
         return self.lasting_problem()
 
 
-def person(words: str, act: Callable[[Stand], None]) -> Callable[[Stand, str], None]:
+def person(words: str, act: Callable[[Stand], object]) -> Callable[[Stand, str], None]:
     """Somebody who does it if the fix says so."""
 
     def does(stand: Stand, fix: str) -> None:

@@ -148,10 +148,7 @@ def _typed(command: str, stand: Stand) -> Iterator[None]:
 def _too_old(stand: Stand) -> Iterator[None]:
     """What Docker Engine 29 does to it, asked of the server's Engine: nothing older than API 1.44."""
     servers.load([stand.server], [images.TRAEFIK_OLD])
-    path, restart = (
-        "/etc/systemd/system/docker.service.d/api.conf",
-        "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker",
-    )
+    path, restart = "/etc/systemd/system/docker.service.d/api.conf", servers.RESTART_DOCKER
     setting = "[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
     stand.shell(f"mkdir -p $(dirname {path}); cat > {path}; {restart}", "root", text=setting)
     try:
@@ -177,10 +174,7 @@ def _port_taken(begin: str, end: str, user: str, stand: Stand) -> Iterator[None]
 
 
 def _web_stopped(stand: Stand, fix: str) -> None:
-    def stops(stand: Stand) -> None:
-        stand.shell(f"systemctl stop {WEB}", "root")
-
-    person("stop it (", stops)(stand, fix)
+    person("stop it (", lambda stand: stand.shell(f"systemctl stop {WEB}", "root"))(stand, fix)
     stand.apply(fix)
 
 

@@ -20,6 +20,8 @@ SPEC_LABEL = f"{LABEL}.spec"  # digest of what a container was made from: the sa
 CA_IN_OUTSIDE = "/etc/rig"
 PEBBLE_SETTINGS = "/etc/pebble"
 CONTROL_PORT = 4040
+# On a server, with other settings; systemd refuses more than a few starts in a minute.
+RESTART_DOCKER = "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
 
 # What systemd and an inner dockerd need; --privileged is refused by Docker 20.10 where CAP_SYS_RESOURCE is missing.
 _SERVER_OPTIONS = (

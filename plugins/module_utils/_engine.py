@@ -10,11 +10,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from . import _docker
 
+RUNTIME_FAILED = "OCI runtime create failed"  # before the container's program began, so through no fault of it
 # Labels that say which project a container belongs to; all others come from the service.
 _PROJECT_LABELS = ("project", "project.config_files", "project.working_dir", "project.environment_file")
 
@@ -53,6 +56,17 @@ def request(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     if answer.status >= 400:
         raise _docker.DockerError(str((found or {}).get("message", f"the Docker Engine answers {answer.status}")))
     return found
+
+
+def start(container: str, first: Callable[[], Any] | None = None) -> None:
+    """Starts a container, with `first` if that makes it as well; a busy machine's runtime gets a second try."""
+    begin = partial(request, "POST", f"/containers/{quote(container)}/start")
+    try:
+        (first or begin)()
+    except _docker.DockerError as error:
+        if RUNTIME_FAILED not in str(error):
+            raise
+        begin()
 
 
 def alone(model: dict[str, Any], name: str, project: str) -> dict[str, Any]:

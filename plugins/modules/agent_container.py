@@ -196,7 +196,7 @@ class AgentContainer:
         _docker.checked("rename", old["Id"], self.agent.old_name(old))
         # One that dies stays dead, so that it is seen.
         made = _engine.create(name, {**body, "HostConfig": {**body["HostConfig"], "RestartPolicy": never}})
-        _engine.request("POST", f"/containers/{made}/start")
+        _engine.start(made)
         new = _agent.wait_until(("healthy",), name, timeout)
         if new and _docker.health(new) == "healthy":
             _engine.request("POST", f"/containers/{new['Id']}/update", {"RestartPolicy": policy})

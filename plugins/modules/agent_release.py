@@ -198,7 +198,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _module, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine, _files, _module, _release
 
 NOTHING: dict[str, Any] = {
     "changed": False,
@@ -376,7 +376,7 @@ class AgentRelease:
         secret = os.path.join(self.root, "secrets", self.name)
         if os.path.isdir(secret):
             mounts += ["--volume", f"{secret}:/etc/vaettir/secret:ro"]
-        _docker.checked(
+        words = (
             *("run", "--detach", "--name", name, *mounts),
             *("--label", f"{_agent.TRIAL_LABEL}={self.name}"),
             # An image that compose built has compose's labels.
@@ -385,6 +385,7 @@ class AgentRelease:
             *("--health-interval", "300ms", "--security-opt", "no-new-privileges"),
             *(self.image_tag(release), "serve", release),
         )
+        _engine.start(name, lambda: _docker.checked(*words))
         container = _agent.wait_until(("healthy",), name, self.params["timeout"])
         if container and _docker.health(container) == "healthy":
             return container
@@ -398,7 +399,7 @@ class AgentRelease:
         name = self.agent.trial_name
         _agent.remove(name)
         run = ("run", "--detach", "--no-deps", "--name", name, "--label", "traefik.enable=false", self.name)
-        _docker.checked("compose", "--profile", "*", *run, cwd=self.root)
+        _engine.start(name, lambda: _docker.checked("compose", "--profile", "*", *run, cwd=self.root))
         time.sleep(OWNERS_MOMENT)
         container = _docker.inspect("container", name)
         if not container or not container["State"]["Running"]:

@@ -166,6 +166,33 @@ def test_an_offline_tunnel_is_no_failed_release(stand: Stand):
     stand.served()
 
 
+RUNC = """#!/bin/sh
+# Every other container is refused, in runc's own words on a busy machine.
+case " $* " in *" create "*) ;; *) exec /usr/sbin/runc.real "$@" ;; esac
+echo >> /run/creates
+[ $(($(wc -l < /run/creates) % 2)) = 1 ] || exec /usr/sbin/runc.real "$@"
+while [ "$1" != --log ]; do shift; done
+echo '{"level":"error","msg":"waiting for init preliminary setup: read init-p: connection reset by peer"}' >> "$2"
+exit 1
+"""
+
+
+def test_a_container_runtime_that_fails_now_and_then(stand: Stand):
+    settings = stand.next_labels()
+    put = "rm -f /run/creates; cd /usr/sbin; mv runc runc.real; cat > runc; chmod 755 runc"
+    stand.shell(put, "root", text=RUNC)
+    try:
+        with stand.visitors("a container runtime that fails now and then") as visitors:
+            stand.deploy(**settings)
+    finally:
+        stand.shell("mv /usr/sbin/runc.real /usr/sbin/runc", "root")
+    assert not visitors.failed, visitors
+    # The agent's trial, its new container, the page's trial, each twice.
+    assert stand.shell("wc -l < /run/creates", "root").strip() == "6"
+    assert stand.in_force() == settings["max_body_size"]
+    stand.has_drained()
+
+
 def lock(stand: Stand, *, node: str, since: float) -> None:
     owner = {"user": "alice", "node": node, "pid": 4711, "since": int(since)}
     stand.write("releases/one/lock", json.dumps(owner))

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import time
 from typing import Any
@@ -16,6 +18,9 @@ RETIRED = 8  # seconds that a container gets to fail its health: two of its chec
 SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
 COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
 RELEASES = "/etc/vaettir/releases"  # where its container reads them
+KEPT = 100  # connections of a kind: as many visitors at once
+KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state, as it does an upgrade to no WebSocket
+KEPT_TIMEOUT = 30  # seconds
 SPARE = 300  # seconds after the window until a container that does not end is removed
 
 
@@ -174,6 +179,23 @@ def drain(identifier: str, window: int) -> None:
     """Tells a container to end its sockets after the window, and leaves somebody behind to remove it then."""
     _docker.checked("exec", "--detach", identifier, *COMMAND, "drain", str(window))
     leave_behind('timeout "$2" docker wait "$1"', identifier, window + SPARE)
+
+
+def use_up_kept(origin: str) -> None:
+    """Asks Traefik on this server until no connection that it has kept leads to a worker from before a reload.
+
+    Each brings one more answer of such a worker, which then closes it: none shall wait for a visitor. Traefik keeps
+    those of requests and those of handshakes apart, and takes the one it used last.
+    """
+    asked = (
+        *("-s", "--insecure", "--noproxy", "*", "--connect-to", "::127.0.0.1:", "--max-time", "5"),
+        *("--output", os.devnull, f"{origin}{KEPT_PATH}?[1-{KEPT}]"),
+    )
+    upgrade = ("--http1.1", "--header", "Connection: Upgrade", "--header", "Upgrade: none")
+    words = ("curl", "--fail-early", *asked, "--next", *upgrade, *asked)
+    # Whether Traefik answers at all is the proof's question.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(words, capture_output=True, timeout=KEPT_TIMEOUT, check=False)
 
 
 def leave_behind(script: str, identifier: str, seconds: int) -> None:

@@ -52,6 +52,13 @@ options:
     description: Seconds that the sockets of a replaced container live on.
     type: int
     default: 300
+  kept_at:
+    description:
+      - Origin at which V(reload) and V(undo) ask Traefik on this server until it has used up the connections that it
+        keeps to workers from before a reload. Each brings one more answer of such a worker, which then closes it.
+      - Empty asks nothing. Then visitors may get those answers.
+    type: str
+    default: ''
   timeout:
     description: Seconds within which a new container must be healthy.
     type: int
@@ -65,6 +72,7 @@ EXAMPLES = r"""
     name: ocapistaine
     action: reload
     release: 20261123T013000Z
+    kept_at: https://ocapistaine.vaettir.example.org
 
 - name: Replace
   locki.vaettir.agent_container:
@@ -118,6 +126,7 @@ class AgentContainer:
         with self.store.busy():
             if self.params["owner"]:
                 self.store.renew(self.params["owner"], time.time())
+            _agent.remove(self.agent.trial_name)
             result: dict[str, Any] = getattr(self, self.params["action"])()
         return result
 
@@ -150,7 +159,14 @@ class AgentContainer:
             if self.store.revert():
                 _agent.execute(container["Id"], *_agent.COMMAND, "reload")
             raise
-        return {"changed": switched or reloaded, "draining": _agent.state(container["Id"]).draining}
+        return {"changed": switched or reloaded, "draining": self.draining(container)}
+
+    def draining(self, container: dict[str, Any]) -> int:
+        """How many workers of before live on; nobody new meets them."""
+        found = _agent.state(container["Id"]).draining
+        if found and self.params["kept_at"]:
+            _agent.use_up_kept(self.params["kept_at"])
+        return found
 
     def nginx_reloads(self, container: dict[str, Any]) -> bool:
         status, output, error = _agent.execute(container["Id"], *_agent.COMMAND, "reload", *self.drain, timeout=120)
@@ -232,6 +248,7 @@ class AgentContainer:
             # An image of the owner's has no command to reload it; compose makes its container anew.
             if new and new["State"]["Running"] and _docker.labels(new).get(_docker.AGENT_LABEL):
                 self.nginx_reloads(new)
+                self.draining(new)
         now = self.agent.current()
         return {
             "changed": old is not None or before is not None,
@@ -249,6 +266,7 @@ def main() -> None:
             "release": {"type": "str", "default": ""},
             "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
             "drain_window": {"type": "int", "default": 300},
+            "kept_at": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 60},
         },
         required_if=[("action", action, ["release"]) for action in ("start", "reload", "replace")],

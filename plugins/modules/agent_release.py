@@ -32,8 +32,7 @@ options:
       - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
         into force by hand. It waits for a step of a killed run that still acts on the server, for 60 s at most.
       - V(prepared) makes a release of the live files, unless there is one that holds the same, and starts it in a
-        container of its own that gets no visitors.
-      - V(tried) removes that container.
+        container of its own that gets no visitors. The next step of the agent removes it.
       - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
         of O(image). It puts nothing into force.
       - V(ended) notes that O(release) was verified and removes those beyond O(keep), or removes O(release) if it was
@@ -42,7 +41,7 @@ options:
       - V(known) tells which releases there are.
       - V(begun), V(prepared) and V(ended) need O(owner).
     type: str
-    choices: [begun, prepared, tried, restored, ended, known]
+    choices: [begun, prepared, restored, ended, known]
     default: known
   break_lock:
     description: Whether to take another run's lock away from it.
@@ -341,7 +340,7 @@ class AgentRelease:
         self.store.settle()
         return identifier, kept
 
-    # --- prepared and tried
+    # --- prepared
 
     def prepared(self) -> dict[str, Any]:
         if not self.touch:
@@ -382,7 +381,7 @@ class AgentRelease:
             # An image that compose built has compose's labels.
             *("--label", f"{_docker.COMPOSE}project=", "--label", f"{_docker.COMPOSE}service="),
             *("--network", self.params["network"] or f"{self.project}_default"),
-            *("--health-interval", "300ms", "--security-opt", "no-new-privileges"),
+            *("--health-interval", "100ms", "--security-opt", "no-new-privileges"),
             *(self.image_tag(release), "serve", release),
         )
         _engine.start(name, lambda: _docker.checked(*words))
@@ -405,12 +404,6 @@ class AgentRelease:
         if not container or not container["State"]["Running"]:
             raise _release.ReleaseError(f"nginx refuses the new conf: {_agent.reason(_docker.docker('logs', name)[2])}")
         return container
-
-    def tried(self) -> dict[str, Any]:
-        there = _docker.inspect("container", self.agent.trial_name) is not None
-        if there and self.touch:
-            _agent.remove(self.agent.trial_name)
-        return {"changed": there}
 
     # --- restored and ended
 
@@ -441,6 +434,7 @@ class AgentRelease:
     def ended(self) -> dict[str, Any]:
         if not self.touch:
             return {"changed": False, "removed": []}
+        _agent.remove(self.agent.trial_name)  # nothing was put into force
         try:
             removed = self.closed(self.params["release"])
         finally:  # a full disk must not leave the agent locked
@@ -489,7 +483,7 @@ def main() -> None:
             **_module.OWNER,
             "state": {
                 "type": "str",
-                "choices": ["begun", "prepared", "tried", "restored", "ended", "known"],
+                "choices": ["begun", "prepared", "restored", "ended", "known"],
                 "default": "known",
             },
             "break_lock": {"type": "bool", "default": False},

@@ -153,7 +153,7 @@ def wait_until(healths: tuple[str, ...], identifier: str, timeout: float) -> dic
             return None
         if _docker.health(container) in healths or time.monotonic() > end:
             return container
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def reason(log: str) -> str:

@@ -54,6 +54,7 @@ class State:
 
     image: str = ""
     environment: str = ""
+    release: str = ""  # that it finds as the current one
     draining: int = 0
     files: dict[str, str] = field(default_factory=dict)  # name -> digest of what is in force
 
@@ -62,7 +63,7 @@ def parse_state(output: str) -> State:
     state = State()
     for line in output.splitlines():
         key, equals, value = line.partition("=")
-        if equals and key in ("image", "environment"):
+        if equals and key in ("image", "environment", "release"):
             setattr(state, key, value)
         elif equals and key == "draining" and value.isdigit():
             state.draining = int(value)

@@ -169,6 +169,7 @@ class AgentInfo:
         self.store = _release.Store(self.root, self.name)
         self.container = _agent.Agent(params["project"], self.name).current()
         self.running = self.container if _docker.running(self.container) else None
+        self.containers = containers(params["project"], self.name)
         self.image = _docker.inspect("image", params["image"])
         self.state = _agent.state(self.running["Id"]) if self.running else _release.State()
 
@@ -180,7 +181,7 @@ class AgentInfo:
             "replace": self.replace_reasons(bool(build)),
             "reload": self.reload_reasons(),
             "present": self.present(),
-            "containers": self.containers(),
+            "containers": self.containers,
             "address": _docker.address(self.running) if self.running else "",
             "health": _docker.health(self.running) if self.running else "",
             "image": self.running["Image"] if self.running else "",
@@ -191,14 +192,11 @@ class AgentInfo:
     def present(self) -> list[str]:
         label = f"label={_docker.AGENT_LABEL}={self.name}"
         found = {
-            "container": bool(self.containers()),
+            "container": bool(self.containers),
             "images": bool(_docker.docker("image", "ls", "--quiet", "--filter", label)[1]),
             "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{self.name}-cache")),
         }
         return [kind for kind, there in found.items() if there]
-
-    def containers(self) -> list[str]:
-        return containers(self.params["project"], self.name)
 
     def build_reasons(self) -> list[str]:
         if not self.image:
@@ -235,16 +233,15 @@ class AgentInfo:
             reasons.append("it does not run this image")
         if _docker.health(self.running) == "unhealthy":
             reasons.append("it is unhealthy")
-        if self.params["files"] and not self.sees(self.store.current().release, self.running):
+        if self.params["files"] and not self.sees(self.store.current().release):
             reasons.append("its releases are gone")
         if self.params["pending"] or self.service_differs(self.running):
             reasons.append("its compose service differs")
         return reasons
 
-    def sees(self, release: str, container: dict[str, Any]) -> bool:
+    def sees(self, release: str) -> bool:
         """What is mounted is the folder that was there when it started, even when that was deleted and made again."""
-        path = f"{_agent.RELEASES}/{release}"
-        return bool(release) and _agent.execute(container["Id"], "test", "-d", path)[0] == 0
+        return bool(release) and self.state.release == release
 
     def released(self, container: dict[str, Any]) -> bool:
         """Whether the live files are the current release, and it runs."""

@@ -182,7 +182,7 @@ def drain(identifier: str, window: int) -> None:
 
 
 def use_up_kept(origin: str) -> None:
-    """Asks Traefik on this server until no connection that it has kept leads to a worker from before a reload.
+    """Asks Traefik on this server so often that it keeps no connection to a worker from before a reload.
 
     Each brings one more answer of such a worker, which then closes it: none shall wait for a visitor. Traefik keeps
     those of requests and those of handshakes apart, and takes the one it used last.
@@ -194,7 +194,7 @@ def use_up_kept(origin: str) -> None:
     upgrade = ("--http1.1", "--header", "Connection: Upgrade", "--header", "Upgrade: none")
     words = ("curl", "--fail-early", *asked, "--next", *upgrade, *asked)
     # Whether Traefik answers at all is the proof's question.
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(words, capture_output=True, timeout=KEPT_TIMEOUT, check=False)
 
 

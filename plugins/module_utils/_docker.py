@@ -20,8 +20,9 @@ class DockerError(Exception):
 
 
 def last_line(text: str) -> str:
-    # docker's own last one only says where its help is
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not re.match("(See|Run) 'docker ", line)]
+    # docker's own last one only says where its help is, or which container it was
+    empty = "(See|Run) 'docker |(Error: )?failed to start containers"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not re.match(empty, line)]
     return lines[-1] if lines else ""
 
 

@@ -54,7 +54,7 @@ class State:
 
     image: str = ""
     environment: str = ""
-    release: str = ""  # that it finds as the current one
+    release: str | None = None  # that it finds as the current one; None: its image is too old to say
     draining: int = 0
     files: dict[str, str] = field(default_factory=dict)  # name -> digest of what is in force
 

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - What nginx reads is reloaded in the running container. What compose owns (image, labels, limits, networks) needs a
     new container, which is started beside the old one and takes over its name.
+  - Every action ends the trial that M(locki.vaettir.agent_release) has started.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
@@ -54,8 +55,9 @@ options:
     default: 300
   kept_at:
     description:
-      - Origin at which V(reload) and V(undo) ask Traefik on this server until it has used up the connections that it
-        keeps to workers from before a reload. Each brings one more answer of such a worker, which then closes it.
+      - Origin at which V(reload) and V(undo) ask Traefik on this server, with 100 requests and 100 handshakes, so that
+        it uses up the connections that it keeps to workers from before a reload. Each brings one more answer of such a
+        worker, which then closes it.
       - Empty asks nothing. Then visitors may get those answers.
     type: str
     default: ''
@@ -158,6 +160,7 @@ class AgentContainer:
         except _docker.DockerError:
             if self.store.revert():
                 _agent.execute(container["Id"], *_agent.COMMAND, "reload")
+                self.draining(container)
             raise
         return {"changed": switched or reloaded, "draining": self.draining(container)}
 

@@ -241,7 +241,7 @@ class AgentInfo:
 
     def sees(self, release: str) -> bool:
         """What is mounted is the folder that was there when it started, even when that was deleted and made again."""
-        return bool(release) and self.state.release == release
+        return bool(release) and self.state.release in (release, None)
 
     def released(self, container: dict[str, Any]) -> bool:
         """Whether the live files are the current release, and it runs."""

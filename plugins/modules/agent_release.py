@@ -32,7 +32,7 @@ options:
       - V(begun) takes the agent's lock, clears up after a run that was killed, and keeps as a release what somebody put
         into force by hand. It waits for a step of a killed run that still acts on the server, for 60 s at most.
       - V(prepared) makes a release of the live files, unless there is one that holds the same, and starts it in a
-        container of its own that gets no visitors. The next step of the agent removes it.
+        container of its own that gets no visitors. V(ended) removes it, or M(locki.vaettir.agent_container) does.
       - V(restored) writes the files of O(release) and its keys of C(.env) back, and gives its image the tag
         of O(image). It puts nothing into force.
       - V(ended) notes that O(release) was verified and removes those beyond O(keep), or removes O(release) if it was
@@ -381,7 +381,7 @@ class AgentRelease:
             # An image that compose built has compose's labels.
             *("--label", f"{_docker.COMPOSE}project=", "--label", f"{_docker.COMPOSE}service="),
             *("--network", self.params["network"] or f"{self.project}_default"),
-            *("--health-interval", "100ms", "--security-opt", "no-new-privileges"),
+            *("--health-interval", "300ms", "--security-opt", "no-new-privileges"),
             *(self.image_tag(release), "serve", release),
         )
         _engine.start(name, lambda: _docker.checked(*words))
@@ -434,8 +434,8 @@ class AgentRelease:
     def ended(self) -> dict[str, Any]:
         if not self.touch:
             return {"changed": False, "removed": []}
-        _agent.remove(self.agent.trial_name)  # nothing was put into force
         try:
+            _agent.remove(self.agent.trial_name)
             removed = self.closed(self.params["release"])
         finally:  # a full disk must not leave the agent locked
             self.store.release_lock(self.params["owner"])

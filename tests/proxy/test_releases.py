@@ -104,6 +104,7 @@ def test_inputs(
         assert discord(proxy) == values
         state, logs = proxy.state(), proxy.logs()
         lines = f"TARGET_URL=https://{ECHO}\nDISCORD_INVITE_URL=https://discord.gg/{values}\n"
+        assert state["release"] == ("" if "not there" in case else ONE)
         assert state["values"] == hashlib.sha256(lines.encode()).hexdigest()
         template = proxy.exec(
             "cat", f"/etc/vaettir/{f'releases/{ONE}/' * (conf == 'release')}ocapistaine.conf.template"

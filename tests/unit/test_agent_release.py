@@ -16,6 +16,7 @@ from ansible_collections.locki.vaettir.plugins.modules import agent_container, a
 from .module_run import run_module
 
 AGENT = "ocapistaine"
+ORIGIN = "https://ocapistaine.vaettir.example"
 CONF = "proxy-configs/ocapistaine.conf.template"
 FILES = {CONF: "ocapistaine.conf.template", "agents/ocapistaine.yml": "compose.yml"}
 OWNER = {"user": "claire", "node": "laptop", "pid": 4711, "started": "17", "boot": "b"}
@@ -189,6 +190,25 @@ def test_a_killed_runs_last_step_is_waited_for(run: Run, monkeypatch: pytest.Mon
         assert "still acts on ocapistaine" in run.undo()["msg"]
         assert run.store.lock()["started"] == "17"
     assert run("begun", owner=OTHER, break_lock=True)["locked"] == {}
+
+
+@pytest.mark.parametrize(("draining", "kept_at", "asked"), [(3, ORIGIN, [ORIGIN]), (0, ORIGIN, []), (3, "", [])])
+def test_nobody_meets_the_rules_that_were_undone(
+    run: Run, monkeypatch: pytest.MonkeyPatch, draining: int, kept_at: str, asked: list[str]
+) -> None:
+    run("begun")
+    release = run("prepared")["release"]
+    run.switch(release)
+    found: list[str] = []
+    container = {"Id": "1", "State": {"Running": True}, "Config": {"Labels": {_docker.AGENT_LABEL: AGENT}}}
+    monkeypatch.setattr(_agent.Agent, "current", lambda _agent: container)
+    monkeypatch.setattr(_agent, "execute", lambda *_words, **_more: (0, "reloaded\n", ""))
+    monkeypatch.setattr(_agent, "state", lambda _identifier: _release.State(draining=draining))
+    monkeypatch.setattr(_docker, "address", lambda _container: "192.0.2.1")
+    monkeypatch.setattr(_agent, "use_up_kept", found.append)
+    assert run.undo(kept_at=kept_at)["changed"]
+    assert run.store.current().release != release
+    assert found == asked
 
 
 def test_check_mode_makes_nothing(run: Run) -> None:

@@ -144,3 +144,39 @@ def test_last_line() -> None:
     text = "docker: Error response from daemon: network x not found.\nSee 'docker run --help'.\n"
     assert _docker.last_line(text) == "docker: Error response from daemon: network x not found."
     assert _docker.last_line("\n") == ""
+    text = "Error response from daemon: OCI runtime create failed: x\nError: failed to start containers: 0123abcd\n"
+    assert _docker.last_line(text) == "Error response from daemon: OCI runtime create failed: x"
+
+
+LOST = "failed to create task for container: OCI runtime create failed: runc create failed: read init-p: unknown"
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls", "error"),
+    [
+        ([""], 1, ""),
+        ([LOST, ""], 2, ""),
+        ([LOST, LOST], 2, LOST),
+        (["no such network"], 1, "no such network"),
+        ([LOST, "no such network"], 2, "no such network"),
+    ],
+)
+@pytest.mark.parametrize("makes", [False, True])
+def test_a_start_gets_a_second_try(
+    monkeypatch: pytest.MonkeyPatch, answers: list[str], calls: int, error: str, makes: bool
+) -> None:
+    said, starts = list(answers), []
+
+    def act(*words: str) -> None:
+        starts.append(words)
+        if said[0]:
+            raise _docker.DockerError(said.pop(0))
+
+    monkeypatch.setattr(_engine, "request", act)
+    if error:
+        with pytest.raises(_docker.DockerError, match=error):
+            _engine.start("x", act if makes else None)
+    else:
+        _engine.start("x", act if makes else None)
+    assert len(starts) == calls
+    assert [words for words in starts if words] == [("POST", "/containers/x/start")] * (calls - makes)

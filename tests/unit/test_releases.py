@@ -198,6 +198,7 @@ def test_state() -> None:
     assert (state.image, state.environment, state.release, state.draining) == (one, two, "20261123T013000Z", 3)
     assert state.files == {"my agent.conf.template": one, "image:Dockerfile": two}
     assert _release.parse_state("sh: agent-proxy: not found") == _release.State()
+    assert _release.parse_state("release=\n").release == ""
 
 
 def test_lock() -> None:

@@ -179,9 +179,9 @@ exit 1
 
 def test_a_container_runtime_that_fails_now_and_then(stand: Stand):
     settings = stand.next_labels()
-    put = "rm -f /run/creates; cd /usr/sbin; mv runc runc.real; cat > runc; chmod 755 runc"
-    stand.shell(put, "root", text=RUNC)
+    put = "rm -f /run/creates; cd /usr/sbin; cat > runc.new; chmod 755 runc.new; ln runc runc.real; mv runc.new runc"
     try:
+        stand.shell(put, "root", text=RUNC)
         with stand.visitors("a container runtime that fails now and then") as visitors:
             stand.deploy(**settings)
     finally:

@@ -221,10 +221,10 @@ FAULTS: tuple[Fault, ...] = (
         "Docker gives containers a DNS server that is dead",
         SERVER,
         commands(
-            f"""echo '{{"dns": ["{NOBODY}"]}}' > {DAEMON}; systemctl restart docker""",
-            f"rm -f {DAEMON}; systemctl restart docker",
+            f"""echo '{{"dns": ["{NOBODY}"]}}' > {DAEMON}; {servers.RESTART_DOCKER}""",
+            f"rm -f {DAEMON}; {servers.RESTART_DOCKER}",
         ),
-        types("remove `dns`", f"rm {DAEMON}; systemctl restart docker"),
+        types("remove `dns`", f"rm {DAEMON}; {servers.RESTART_DOCKER}"),
     ),
     Fault(
         "a firewall keeps containers from DNS",

@@ -17,7 +17,6 @@ TRIAL_LABEL = "io.locki.vaettir.trial"
 RETIRED = 8  # seconds that a container gets to fail its health: two of its checks, and a bit
 SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
 COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
-RELEASES = "/etc/vaettir/releases"  # where its container reads them
 KEPT = 100  # connections of a kind: as many visitors at once
 KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state, as it does an upgrade to no WebSocket
 KEPT_TIMEOUT = 30  # seconds

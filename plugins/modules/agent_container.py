@@ -160,12 +160,12 @@ class AgentContainer:
         except _docker.DockerError:
             if self.store.revert():
                 _agent.execute(container["Id"], *_agent.COMMAND, "reload")
-                self.draining(container)
+                self.end_kept(container)
             raise
-        return {"changed": switched or reloaded, "draining": self.draining(container)}
+        return {"changed": switched or reloaded, "draining": self.end_kept(container)}
 
-    def draining(self, container: dict[str, Any]) -> int:
-        """How many workers of before live on; nobody new meets them."""
+    def end_kept(self, container: dict[str, Any]) -> int:
+        """Nobody new meets the workers of before; how many of them live on."""
         found = _agent.state(container["Id"]).draining
         if found and self.params["kept_at"]:
             _agent.use_up_kept(self.params["kept_at"])
@@ -251,7 +251,7 @@ class AgentContainer:
             # An image of the owner's has no command to reload it; compose makes its container anew.
             if new and new["State"]["Running"] and _docker.labels(new).get(_docker.AGENT_LABEL):
                 self.nginx_reloads(new)
-                self.draining(new)
+                self.end_kept(new)
         now = self.agent.current()
         return {
             "changed": old is not None or before is not None,

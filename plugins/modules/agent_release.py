@@ -371,7 +371,7 @@ class AgentRelease:
         """The container that runs a release and nothing else; Traefik and compose do not see it."""
         name = self.agent.trial_name
         _agent.remove(name)
-        mounts = ["--volume", f"{self.store.folder}:{_agent.RELEASES}:ro"]
+        mounts = ["--volume", f"{self.store.folder}:/etc/vaettir/releases:ro"]
         secret = os.path.join(self.root, "secrets", self.name)
         if os.path.isdir(secret):
             mounts += ["--volume", f"{secret}:/etc/vaettir/secret:ro"]

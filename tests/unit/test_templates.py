@@ -13,7 +13,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _docker
 from ansible_collections.locki.vaettir.plugins.module_utils._names import agent_name_error
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,6 +234,46 @@ def test_what_is_said_of_the_public_name(
     assert words in told
     assert not not_words or not_words not in told
     assert not failed or told.endswith(" set agent_proxy_from_outside to false")
+
+
+@pytest.mark.parametrize(
+    ("old", "before", "through_traefik", "itself", "passes"),
+    [
+        ("", "ok", "ok", "ok", True),
+        ("", "ok", "bad_page", "maintenance", False),
+        ("abc", "ok", "ok", "ok", True),
+        ("abc", "ok", "bad_page", "maintenance", True),
+        ("abc", "offline", "maintenance", "ok", True),
+        ("abc", "offline", "offline", "ok", True),
+        ("abc", "ok", "bad_page", "bad_page", False),
+        ("abc", "ok", "bad_page", "ok", False),
+        ("abc", "offline", "bad_page", "offline", False),
+        ("abc", "offline", "upload_refused", "ok", False),
+    ],
+)
+@pytest.mark.parametrize("online", [False, True])
+def test_two_containers_may_answer_by_turns(
+    old: str, before: str, through_traefik: str, itself: str, passes: bool, online: bool
+) -> None:
+    """For as long as a replaced one serves; what is wrong with the new one alone is seen all the same."""
+    given = {
+        **variables(agent(require_online=online)),
+        "stack_tls": "files",
+        "__agent_proxy_before": {"reason": before},
+        "__agent_proxy_force": {"old": old},
+        "__agent_proxy_probe": {"reason": "ok"},
+        "__agent_proxy_proof": {"reason": through_traefik},
+        "__agent_proxy_direct": {"reason": itself},
+    }
+    (task,) = [task for task in load("agent_proxy/tasks/verify.yml") if task["name"] == "Every hop answers"]
+    that = task["ansible.builtin.assert"]["that"]
+    templar = Templar(loader=DataLoader(), variables=given)
+    a_page_will_do = not online or itself not in given["__agent_proxy_pages"]
+    assert templar.template(trust_as_template(f"{{{{ {that} }}}}")) is (passes and a_page_will_do)
+
+
+def test_the_runtimes_words() -> None:
+    assert _docker.RUNTIME_FAILED.fullmatch(load("stack/vars/main.yml")["__stack_runtime_failed"])
 
 
 def test_a_question_that_could_not_be_asked_proves_nothing() -> None:

@@ -85,7 +85,7 @@ class Agent:
             if touch:
                 remove(old["Id"])
             return [f"removed {name}, which had been replaced"]
-        if execute(old["Id"], "test", "-e", "/run/vaettir/drain")[0]:
+        if execute(old["Id"], "test", "-e", "/run/vaettir/drain")[0] == 1:
             if touch:
                 store.settle()
                 drain(old["Id"], 0)
@@ -119,13 +119,19 @@ def draining(container: dict[str, Any]) -> bool:
     return bool(container["HostConfig"]["RestartPolicy"]["Name"] in ("", "no"))
 
 
-def execute(identifier: str, *words: str, timeout: float = 60) -> tuple[int, str, str]:
-    return _docker.docker("exec", identifier, *words, timeout=timeout)
+def execute(*words: str, timeout: float = 60) -> tuple[int, str, str]:
+    """`docker exec`: options, the container, the command; a busy machine's runtime gets a second try."""
+    status, output, error = _docker.docker("exec", *words, timeout=timeout)
+    if status and _docker.RUNTIME_FAILED.search(output + error):  # without --detach it is the daemon's output
+        status, output, error = _docker.docker("exec", *words, timeout=timeout)
+    return status, output, error
 
 
 def state(identifier: str) -> _release.State:
     """What its container command says of it; nothing where that is too old to know the question."""
     status, output, _error = execute(identifier, *COMMAND, "state")
+    if status and _docker.RUNTIME_FAILED.search(output):
+        raise _docker.DockerError(_docker.last_line(output))
     return _release.parse_state(output if status == 0 else "")
 
 
@@ -176,7 +182,9 @@ def retire(identifier: str) -> None:
 
 def drain(identifier: str, window: int) -> None:
     """Tells a container to end its sockets after the window, and leaves somebody behind to remove it then."""
-    _docker.checked("exec", "--detach", identifier, *COMMAND, "drain", str(window))
+    status, _output, error = execute("--detach", identifier, *COMMAND, "drain", str(window))
+    if status:
+        raise _docker.DockerError(_docker.last_line(error) or f"`docker exec` ended with {status}")
     leave_behind('timeout "$2" docker wait "$1"', identifier, window + SPARE)
 
 

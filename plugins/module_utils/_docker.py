@@ -12,6 +12,7 @@ from typing import Any
 
 AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
 BASE_LABEL = "io.locki.vaettir.base"  # on an agent's image: the name of the image that it was built on
+RUNTIME_FAILED = re.compile("OCI runtime (create|exec) failed")  # before a program began, so through no fault of it
 COMPOSE = "com.docker.compose."  # what compose's own labels begin with
 
 

@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 from . import _docker
 
-RUNTIME_FAILED = "OCI runtime create failed"  # before the container's program began, so through no fault of it
 # Labels that say which project a container belongs to; all others come from the service.
 _PROJECT_LABELS = ("project", "project.config_files", "project.working_dir", "project.environment_file")
 
@@ -64,7 +63,7 @@ def start(container: str, first: Callable[[], Any] | None = None) -> None:
     try:
         (first or begin)()
     except _docker.DockerError as error:
-        if RUNTIME_FAILED not in str(error):
+        if not _docker.RUNTIME_FAILED.search(str(error)):
             raise
         begin()
 

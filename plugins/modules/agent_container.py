@@ -174,7 +174,7 @@ class AgentContainer:
     def nginx_reloads(self, container: dict[str, Any]) -> bool:
         status, output, error = _agent.execute(container["Id"], *_agent.COMMAND, "reload", *self.drain, timeout=120)
         if status:
-            raise _docker.DockerError(f"nginx was not reloaded: {_agent.reason(error)}")
+            raise _docker.DockerError(f"nginx was not reloaded: {_agent.reason(error or output)}")
         return _docker.last_line(output) != "unchanged"
 
     # --- replace

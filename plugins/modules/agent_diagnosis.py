@@ -254,7 +254,8 @@ class Diagnosis:
         except _docker.DockerError as failure:
             error = str(failure)
         if self.agent and alive(self.agent):
-            self.in_force = _agent.state(self.agent["Id"])
+            with contextlib.suppress(_docker.DockerError):  # what cannot be asked is not known
+                self.in_force = _agent.state(self.agent["Id"])
         env = ""
         with contextlib.suppress(OSError):  # what cannot be read is not known
             env = _dotenv.read(self.store.environment()).get(self.key, "")
@@ -445,7 +446,7 @@ class Diagnosis:
         if not container:
             return {}
         answers = alive(container)
-        told = _docker.docker("exec", container["Id"], "traefik", "version", timeout=15)[1] if answers else ""
+        told = _agent.execute(container["Id"], "traefik", "version", timeout=15)[1] if answers else ""
         number = re.search(r"(?m)^Version:\s*(\S+)", told)
         lines = [_WHEN.sub("", line) for line in log(container) if _TRAEFIK_WORRIES.search(line)]
         about = [line for line in lines if "acme" in line.lower() or self.name in line]

@@ -180,3 +180,22 @@ def test_a_start_gets_a_second_try(
         _engine.start("x", act if makes else None)
     assert len(starts) == calls
     assert [words for words in starts if words] == [("POST", "/containers/x/start")] * (calls - makes)
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls"),
+    [
+        ([(0, "x", "")], 1),
+        ([(1, "", "no such container")], 1),
+        ([(126, "OCI runtime exec failed: read init-p\n", ""), (0, "x", "")], 2),
+        ([(1, "", "Error response from daemon: OCI runtime exec failed: read init-p"), (0, "", "")], 2),
+        ([(126, "OCI runtime exec failed: read init-p\n", "")] * 2, 2),
+    ],
+)
+def test_a_command_gets_a_second_try(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[int, str, str]], calls: int
+) -> None:
+    left = list(answers)
+    monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: left.pop(0))
+    assert _agent.execute("x", "true") == answers[-1]
+    assert len(answers) - len(left) == calls

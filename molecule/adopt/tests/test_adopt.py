@@ -183,7 +183,7 @@ def test_a_conf_that_their_nginx_refuses_reaches_nobody(visitor, what_changes):
 def test_a_release_that_gets_worse_is_undone(server, visitor, edge):
     before, release = [server.file(f"{HOME}/{path}").content for path in (CONF, ".env")], current(server)
     image = server.check_output("docker inspect -f '{{.Image}}' vaettir-ocapistaine-1")
-    worse = ("Replace the container, as the recipe does", lambda: edge.fault(TUNNEL, "reset"))
+    worse = ("Compose makes its container", lambda: edge.fault(TUNNEL, "reset"))
     try:
         run = deploy(2, agent={"read_timeout": 3601, "require_online": True}, when=worse)
     finally:
@@ -209,7 +209,7 @@ def test_a_rollback_brings_the_owners_conf_back(server, visitor):
 def test_a_removal_that_makes_it_worse_is_undone(server, visitor, edge):
     deploy()
     release = current(server)
-    worse = ("Replace the container, as the recipe does", lambda: edge.fault(TUNNEL, "ERR_NGROK_3200"))
+    worse = ("Compose makes its container", lambda: edge.fault(TUNNEL, "ERR_NGROK_3200"))
     try:
         run = remove(when=worse)
     finally:

@@ -167,10 +167,15 @@ def test_an_offline_tunnel_is_no_failed_release(stand: Stand):
 
 
 RUNC = """#!/bin/sh
-# Every other container is refused, in runc's own words on a busy machine.
-case " $* " in *" create "*) ;; *) exec /usr/sbin/runc.real "$@" ;; esac
-echo >> /run/creates
-[ $(($(wc -l < /run/creates) % 2)) = 1 ] || exec /usr/sbin/runc.real "$@"
+# Every other container, and every other command in one, is refused, in runc's own words on a busy machine.
+case " $* " in
+*" create "*) asked=creates ;;
+*" exec "*) grep -q agent-proxy "$(printf %s "$*" | sed 's/.*--process //; s/ .*//')" && asked=execs || asked= ;;
+*) asked= ;;
+esac
+[ "$asked" ] || exec /usr/sbin/runc.real "$@"
+echo >> "/run/$asked"
+[ $(($(wc -l < "/run/$asked") % 2)) = 1 ] || exec /usr/sbin/runc.real "$@"
 while [ "$1" != --log ]; do shift; done
 echo '{"level":"error","msg":"waiting for init preliminary setup: read init-p: connection reset by peer"}' >> "$2"
 exit 1
@@ -178,19 +183,45 @@ exit 1
 
 
 def test_a_container_runtime_that_fails_now_and_then(stand: Stand):
+    def asked(what: str) -> int:
+        times = int(stand.shell(f"wc -l < /run/{what}", "root"))
+        assert times % 2 == 0
+        return times
+
     settings = stand.next_labels()
-    put = "rm -f /run/creates; cd /usr/sbin; cat > runc.new; chmod 755 runc.new; ln runc runc.real; mv runc.new runc"
+    put = "rm -f /run/creates /run/execs; cd /usr/sbin; cat >runc.new; chmod 755 runc.new; ln runc runc.real"
     try:
-        stand.shell(put, "root", text=RUNC)
+        stand.shell(f"{put}; mv runc.new runc", "root", text=RUNC)
         with stand.visitors("a container runtime that fails now and then") as visitors:
             stand.deploy(**settings)
+        assert asked("creates") >= 6, "the agent's trial, its new container, the page's trial, each twice"
+        container = stand.ids()["vaettir-one-1"]
+        run = stand.deploy(**stand.next())
+        assert stand.ids()["vaettir-one-1"] == container, f"a reload was enough: {run.said}"
+        stand.shell("docker rm --force vaettir-two-1 && rm /run/creates", "root")
+        stand.deploy("two")
+        assert asked("creates") == 4, "its trial, and what compose starts"
     finally:
         stand.shell("mv /usr/sbin/runc.real /usr/sbin/runc", "root")
     assert not visitors.failed, visitors
-    # The agent's trial, its new container, the page's trial, each twice.
-    assert stand.shell("wc -l < /run/creates", "root").strip() == "6"
-    assert stand.in_force() == settings["max_body_size"]
+    assert asked("execs") > 20
+    assert stand.in_force() == stand.settings["max_body_size"]
     stand.has_drained()
+
+
+def test_maintenance_with_a_new_container(stand: Stand):
+    """While both serve, one visitor meets the app and the page by turns; so does the proof."""
+    bases = ["nginx:1.30.6", "nginx:newer"]
+    if stand.settings.get("base_image") != bases[1]:
+        bases.reverse()
+    for maintenance, base in zip((True, False), bases, strict=True):
+        container, wanted = stand.ids()["vaettir-one-1"], 503 if maintenance else 200
+        run = stand.deploy(maintenance=maintenance, base_image=base, require_online=not maintenance)
+        assert ("in maintenance" if maintenance else "WebSocket upgrade verified") in run.said
+        assert stand.ids()["vaettir-one-1"] != container
+        stand.has_drained()
+        assert stand.visitor.until(public("one"), wanted).status == wanted
+    stand.settings.pop("require_online")
 
 
 def lock(stand: Stand, *, node: str, since: float) -> None:
@@ -267,7 +298,9 @@ def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
         assert at_once(60, get) == {200: 60}
     finally:
         stand.edge.delay(0)
-    stand.deploy(maintenance=True)
+    container = stand.ids()["vaettir-one-1"]
+    run = stand.deploy(maintenance=True)
+    assert stand.ids()["vaettir-one-1"] == container, f"a reload was enough: {run.said}"
     seen = at_once(60, get)
     note(f"60 kept connections: after the reload 60 visitors saw {dict(seen)}")
     assert seen == {503: 60}

@@ -12,7 +12,8 @@ from typing import Any
 
 AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
 BASE_LABEL = "io.locki.vaettir.base"  # on an agent's image: the name of the image that it was built on
-RUNTIME_FAILED = re.compile("OCI runtime (create|exec) failed")  # before a program began, so through no fault of it
+# Before a program began, so through no fault of it; a program that is not there is none of this.
+RUNTIME_FAILED = re.compile('OCI runtime (create|exec) failed(?!.*: exec: ")')
 COMPOSE = "com.docker.compose."  # what compose's own labels begin with
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine, _release
 
 MODEL: dict[str, Any] = {
     "name": "vaettir",
@@ -182,6 +182,21 @@ def test_a_start_gets_a_second_try(
     assert [words for words in starts if words] == [("POST", "/containers/x/start")] * (calls - makes)
 
 
+NO_SHELL = (
+    "OCI runtime exec failed: exec failed: unable to start container process: "
+    'exec: "/bin/sh": stat /bin/sh: no such file or directory: unknown\n'
+)
+
+
+def test_an_image_without_a_shell_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an owner's may be; what the runtime lost is another matter, and nothing to build an image for."""
+    monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (126, NO_SHELL, ""))
+    assert _agent.state("x") == _release.State()
+    monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (126, f"OCI runtime exec failed: {LOST}\n", ""))
+    with pytest.raises(_docker.DockerError, match="OCI runtime exec failed"):
+        _agent.state("x")
+
+
 @pytest.mark.parametrize(
     ("answers", "calls"),
     [
@@ -190,6 +205,7 @@ def test_a_start_gets_a_second_try(
         ([(126, "OCI runtime exec failed: read init-p\n", ""), (0, "x", "")], 2),
         ([(1, "", "Error response from daemon: OCI runtime exec failed: read init-p"), (0, "", "")], 2),
         ([(126, "OCI runtime exec failed: read init-p\n", "")] * 2, 2),
+        ([(126, NO_SHELL, "")], 1),
     ],
 )
 def test_a_command_gets_a_second_try(

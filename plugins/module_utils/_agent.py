@@ -18,7 +18,7 @@ RETIRED = 8  # seconds that a container gets to fail its health: two of its chec
 SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
 COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
 KEPT = 100  # connections of a kind: as many visitors at once
-KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state, as it does an upgrade to no WebSocket
+KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state, a handshake too
 KEPT_TIMEOUT = 30  # seconds
 SPARE = 300  # seconds after the window until a container that does not end is removed
 
@@ -192,13 +192,14 @@ def use_up_kept(origin: str) -> None:
     """Asks Traefik on this server so often that it keeps no connection to a worker from before a reload.
 
     Each brings one more answer of such a worker, which then closes it: none shall wait for a visitor. Traefik keeps
-    those of requests and those of handshakes apart, and takes the one it used last.
+    those of requests and those of WebSocket handshakes apart (any other Upgrade is a third kind, which no visitor
+    asks for), and takes the one it used last.
     """
     asked = (
         *("-s", "--insecure", "--noproxy", "*", "--connect-to", "::127.0.0.1:", "--max-time", "5"),
         *("--output", os.devnull, f"{origin}{KEPT_PATH}?[1-{KEPT}]"),
     )
-    upgrade = ("--http1.1", "--header", "Connection: Upgrade", "--header", "Upgrade: none")
+    upgrade = ("--http1.1", "--header", "Connection: Upgrade", "--header", "Upgrade: websocket")
     words = ("curl", "--fail-early", *asked, "--next", *upgrade, *asked)
     # Whether Traefik answers at all is the proof's question.
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):

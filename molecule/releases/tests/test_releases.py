@@ -290,12 +290,14 @@ def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
     def get() -> int:
         return stand.visitor.get(public("one")).status
 
-    def shake() -> int:
-        return stand.visitor.handshake(public("one") + "/_stcore/stream", public("one"))[0]
+    def shake(path: str = "/_stcore/stream") -> int:
+        return stand.visitor.handshake(public("one") + path, public("one"))[0]
 
     stand.edge.delay(500)
     try:
         assert at_once(60, get) == {200: 60}
+        refused = at_once(60, lambda: shake("/"))  # one that becomes no WebSocket leaves its connection
+        assert 101 not in refused, refused
     finally:
         stand.edge.delay(0)
     container = stand.ids()["vaettir-one-1"]

@@ -18,7 +18,8 @@ RETIRED = 8  # seconds that a container gets to fail its health: two of its chec
 SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
 COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
 KEPT = 100  # connections of a kind: as many visitors at once
-KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state, a handshake too
+KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state
+KEPT_ORIGIN = "https://kept.invalid"  # nobody's (RFC 2606), so nginx refuses its handshakes by itself: none travels
 KEPT_TIMEOUT = 30  # seconds
 SPARE = 300  # seconds after the window until a container that does not end is removed
 
@@ -199,7 +200,8 @@ def use_up_kept(origin: str) -> None:
         *("-s", "--insecure", "--noproxy", "*", "--connect-to", "::127.0.0.1:", "--max-time", "5"),
         *("--output", os.devnull, f"{origin}{KEPT_PATH}?[1-{KEPT}]"),
     )
-    upgrade = ("--http1.1", "--header", "Connection: Upgrade", "--header", "Upgrade: websocket")
+    headers = ("Connection: Upgrade", "Upgrade: websocket", f"Origin: {KEPT_ORIGIN}")
+    upgrade = ("--http1.1", *(word for header in headers for word in ("--header", header)))
     words = ("curl", "--fail-early", *asked, "--next", *upgrade, *asked)
     # Whether Traefik answers at all is the proof's question.
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):

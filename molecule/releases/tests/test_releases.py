@@ -301,7 +301,9 @@ def test_after_a_release_nobody_meets_the_former_rules(stand: Stand):
     finally:
         stand.edge.delay(0)
     container = stand.ids()["vaettir-one-1"]
+    stand.edge.reset()
     run = stand.deploy(maintenance=True)
+    assert not [request for request in stand.edge.requests() if "kept" in request.path], "they went to the tunnel"
     assert stand.ids()["vaettir-one-1"] == container, f"a reload was enough: {run.said}"
     seen = at_once(60, get)
     note(f"60 kept connections: after the reload 60 visitors saw {dict(seen)}")

@@ -66,7 +66,6 @@ _RULES = {
     "drain_window": _COUNT,
     "draining_max": _COUNT,
     "keep_releases": _COUNT,
-    "lock_timeout": _COUNT,
     "max_body_size": _NGINX_SIZE,
     "probe_path": (_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
     "read_timeout": _COUNT,
@@ -168,7 +167,7 @@ def agent_settings(
     if name_error:
         return _result({}, [name_error])
     defaults = {key.removeprefix(PREFIX): value for key, value in values.items()}
-    unknown = sorted(map(str, entry.keys() - defaults.keys()))
+    unknown = sorted(map(str, entry.keys() - defaults.keys() - {"name"}))
     if unknown:
         which, known = ", ".join(_names.masked(key) for key in unknown), ", ".join(sorted(defaults))
         return _result({}, [f"agent {entry['name']} has unknown settings {which}: use those there are, {known}."])

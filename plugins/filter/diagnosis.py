@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import socket
+from functools import cache
 from typing import Any
 
 from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _foreseen
 
 
+@cache
 def addresses(host: str) -> list[str]:
     """As the control node resolves it. Names below localhost are its own (RFC 6761), whatever its resolver says."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -24,7 +26,6 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "addresses": addresses,
-            "diagnosis": _diagnosis.diagnosis,
             "diagnosis_lines": _diagnosis.lines,
             "foreseen": _foreseen.foreseen,
         }

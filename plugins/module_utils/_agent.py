@@ -1,215 +1,475 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""An agent's containers: the one that serves, the one that it replaces, and the one that tries a release."""
+"""The transaction's verbs on an agent whose image and compose service are ours."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import _docker, _release
+from . import _containers, _docker, _files, _probe, _questions, _release, _remove
+from ._fileset import FileSet
+from ._plan import FRAGMENT, IMAGE_FILES, Aim, Plan, Runs, compare, nginx_differs
+from ._server import PAGE, Server, Wanted
+from ._switch import Switch
+from ._transaction import BETTER, Answer, Expectation, Previous, Trial, Undo, Verdict, Verification, View
 
-CONFIG_HASH = f"{_docker.COMPOSE}config-hash"
-TRIAL_LABEL = "io.locki.vaettir.trial"
-RETIRED = 8  # seconds that a container gets to fail its health: two of its checks, and a bit
-SETTLED = 4  # seconds until Traefik has heard of it: it takes one change in 2 s
-COMMAND = ("/bin/sh", "/usr/local/bin/agent-proxy")
-KEPT = 100  # connections of a kind: as many visitors at once
-KEPT_PATH = "/__vaettir/kept"  # nginx answers it by itself, in every state
-KEPT_ORIGIN = "https://kept.invalid"  # nobody's (RFC 2606), so nginx refuses its handshakes by itself: none travels
-KEPT_TIMEOUT = 30  # seconds
-SPARE = 300  # seconds after the window until a container that does not end is removed
+HANDSHAKE_ONLY: dict[str, Any] = {"foreign_origin": "", "http2": False, "upload": 0, "accept": []}
+HANDSHAKE = 5  # seconds for a handshake, besides those until nginx gives up a tunnel that does not answer
+CONFIRM = 2  # seconds until an answer that no retry can make better is asked for once more
+SETTLE = 10  # seconds until Traefik has taken a new container in
+CERTIFICATE = (3, 20)  # seconds that a certificate may be under way: without a switch, with one
 
 
-class Agent:
-    def __init__(self, project: str, name: str) -> None:
-        self.project, self.name = project, name
-        self.container_name = f"{project}-{name}-1"
-        self.trial_name = f"{project}-{name}-trial"
-        self.next_project = f"{project}-next"  # compose makes the new container's definition there
-        self.next_name = f"{self.next_project}-{name}-1"
+class Managed:
+    """Verbs in the order in which a transaction uses them."""
 
-    def old_name(self, container: dict[str, Any]) -> str:
-        return f"{self.project}-{self.name}-old-{container['Id'][:8]}"
+    def __init__(self, server: Server, wanted: Wanted) -> None:
+        self.server, self.wanted, self.touch = server, wanted, server.touch
+        self.name, self.settings = wanted.name, wanted.settings
+        self.store = _release.Store(server.root, wanted.name)
+        self.containers = _containers.Containers(server.project, wanted.name)
+        self.image = wanted.image or f"{server.project}-{wanted.name}:proxy"
+        self.files = FileSet(server.root, self.touch)
+        self.switching = Switch(server.root, self.store, self.containers, self.settings)
+        self.facts: dict[str, Any] = {}  # of the kept release that is rolled back to
+        self.digests: dict[str, str] = {}
+        self.previous = Previous()
+        self.made = ""  # ID of the release that this transaction made
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.looked_at: dict[str, Any] | None = None  # the container that the last check was about
+        self.was_copied = self.found = False  # `found`: a container before this transaction
+        online = self.settings.get("require_online") and not self.settings.get("maintenance")
+        self.expected = Expectation(offline=not online)
 
-    def undone_name(self, container: dict[str, Any]) -> str:
-        return f"{self.project}-{self.name}-undone-{container['Id'][:8]}"
+    @property
+    def tracked(self) -> list[str]:
+        """Files that git tracks for their owner."""
+        return list((self.server.stack.get("git") or {}).get("tracked") or [])
 
-    def current(self) -> dict[str, Any] | None:
-        return _docker.inspect("container", self.container_name)
+    @property
+    def patience(self) -> int:
+        return HANDSHAKE + int(self.settings["connect_timeout"])
 
-    def named(self, kind: str) -> list[dict[str, Any]]:
-        """Its containers that were renamed: `old` or `undone`."""
-        label = f"label={_docker.AGENT_LABEL}={self.name}"
-        output = _docker.checked("ps", "--all", "--filter", label, "--format", "{{.Names}}")
-        prefix = f"{self.project}-{self.name}-{kind}-"
-        found = (_docker.inspect("container", name) for name in output.split() if name.startswith(prefix))
-        return [container for container in found if container]
+    @property
+    def checked(self) -> bool:
+        """The page container has no public name of its own."""
+        return self.name != PAGE
 
-    def replaced(self) -> dict[str, Any] | None:
-        """The old container of a replacement that is not finished: it still serves."""
-        return next((container for container in self.named("old") if not draining(container)), None)
+    @property
+    def ours(self) -> bool:
+        """A hand-made conf keeps no promises of ours."""
+        return self.facts.get("by") != _release.BY_HAND
 
-    def heal(self, store: _release.Store, touch: bool) -> list[str]:
-        """Clears up after a run that was killed; says what it did (or, without `touch`, would do)."""
-        done = []
-        for name in (self.trial_name, self.next_name):
-            if _docker.inspect("container", name):
-                done.append(f"removed {name}, which an interrupted run had left")
-                if touch:
-                    remove(name)
-        for container in self.named("undone"):
-            done.append(f"removed {container['Name'][1:]}, the new container of an undone replacement")
-            if touch:
-                retire(container["Id"])
-        for container in self.named("old"):
-            done += self.heal_old(container, store, touch)
-        before = store.before()
-        if before and before.release:
-            done.append(f"release {before.release} is in force again: {store.current().release} was not verified")
-            if touch:
-                store.revert()
-                self.reload()
+    # --- before anything changes
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        return self.store.locked(self.server.by) if self.touch else contextlib.nullcontext()
+
+    def recover(self) -> list[str]:
+        done = self.switching.recover(self.touch)
+        if self.touch:
+            self.store.abandon()
         return done
 
-    def heal_old(self, old: dict[str, Any], store: _release.Store, touch: bool) -> list[str]:
-        """A replaced container: it serves again, or drains, or goes."""
-        name, new = old["Name"][1:], self.current()
-        if not draining(old) and (_docker.running(old) or not new):
-            if touch:
-                self.undo(store, old, new)
-            return [f"{name} is {self.container_name} again: its replacement was interrupted"]
-        if not _docker.running(old):
-            if touch:
-                remove(old["Id"])
-            return [f"removed {name}, which had been replaced"]
-        if execute(old["Id"], "test", "-e", "/run/vaettir/drain")[0] == 1:
-            if touch:
-                store.settle()
-                drain(old["Id"], 0)
-            return [f"{name} ends: it had been replaced"]
-        return []
+    def snapshot(self) -> Previous:
+        self.previous = self._previous()
+        return self.previous
 
-    def reload(self) -> None:
-        """The container reads the current release; one with an image of the owner's has no command for it."""
-        container = self.current()
-        if container and _docker.running(container) and _docker.labels(container).get(_docker.AGENT_LABEL):
-            execute(container["Id"], *COMMAND, "reload", timeout=120)
+    def _previous(self) -> Previous:
+        """The release to roll back to. What somebody made active without us becomes one."""
+        current, files = self.store.current(), self.wanted.released_as
+        container, image = self.containers.current(), _docker.inspect("image", self.image)
+        runs = container["Image"] if container else image["Id"] if image else ""
+        self.found = container is not None
+        if self.wanted.instead_of not in ("", current.release):
+            raise _release.ReleaseError(f"{current.release} is active by now: there is nothing to roll back.")
+        if self.touch and image and image["Id"] != runs:
+            self._give_name_back(current.release, image["Id"], runs)
+        found = not current.release and self.store.foreign(files)
+        touched = image is not None and self.store.touched(files)
+        if (not container and not found and not touched) or self._is_active(current, container, runs) or not self.touch:
+            return self._as_previous(current.release)
+        with _files.locked(self.server.root):
+            kept = self._keep(current, runs)
+        return self._as_previous(self.store.current().release, kept)
 
-    def undo(self, store: _release.Store, old: dict[str, Any], new: dict[str, Any] | None) -> None:
-        """The old container is the agent's one again."""
-        store.revert()
-        served = _docker.running(new) and _docker.health(new or old) in ("healthy", "unhealthy")
-        if new and served:
-            execute(new["Id"], "touch", "/run/vaettir/drain")
-            _docker.checked("rename", new["Id"], self.undone_name(new))
-        elif new:
-            remove(new["Id"])
-        now = _docker.inspect("container", old["Id"])
-        if now and now["Name"] != f"/{self.container_name}":
-            _docker.checked("rename", old["Id"], self.container_name)
-        if new and served:
-            retire(new["Id"])
+    def _give_name_back(self, release: str, named: str, runs: str) -> None:
+        """A killed rollback has given the service's name to the image of the release that it was for."""
+        images = {one["id"]: one["image"] for one in self.store.all()}
+        if images.get(release) == runs and named in images.values():
+            _docker.checked("tag", runs, self.image)
 
+    def _as_previous(self, release: str, kept: str = "") -> Previous:
+        facts = self.store.facts(release) if release in self.store.ids() else {}
+        return Previous(release, bool(facts.get("image")), kept)
 
-def draining(container: dict[str, Any]) -> bool:
-    """Whether it was told to end: nothing starts it again."""
-    return bool(container["HostConfig"]["RestartPolicy"]["Name"] in ("", "no"))
+    def _is_active(self, current: _release.Current, container: dict[str, Any] | None, runs: str) -> bool:
+        """Whether the container still is as the committed release made it."""
+        if current.release not in self.store.ids() or self.store.facts(current.release)["image"] != runs:
+            return False
+        if not container:
+            return True
+        values = _release.values(self.name, _docker.environment(container))
+        released = self.store.read(current.release)[_release.VALUES]
+        return values == released or _files.digest(values) in current.environments
 
+    def _keep(self, current: _release.Current, runs: str) -> str:
+        """A release of what is live; its ID, unless there is one that holds the same."""
+        files = self.wanted.released_as
+        live = self.store.live(files)
+        if set(live) == {_release.VALUES} and not self.store.foreign(files):
+            return ""
+        releases = self.store.all()
+        images = current.images if any(r["id"] == current.release and r["image"] == runs for r in releases) else []
+        known = [release["id"] for release in releases if release["digest"] == _release.digest(live)]
+        facts = {"by": _release.BY_HAND, "image": runs}
+        kept = "" if known else self.store.create(files, facts, time.time())
+        if kept and runs:
+            _docker.checked("tag", runs, self.tag(kept))
+        self.store.adopt_current(_release.Current(kept or known[0], images))
+        return kept
 
-def execute(*words: str, timeout: float = 60) -> tuple[int, str, str]:
-    """`docker exec`: options, the container, the command; a busy machine's runtime gets a second try."""
-    status, output, error = _docker.docker("exec", *words, timeout=timeout)
-    if status and _docker.RUNTIME_FAILED.search(output + error):  # without --detach it is the daemon's output
-        status, output, error = _docker.docker("exec", *words, timeout=timeout)
-    return status, output, error
+    def tag(self, release: str) -> str:
+        return f"{self.server.project}-{self.name}:{release}"
 
+    # --- the files
 
-def state(identifier: str) -> _release.State:
-    """What its container command says of it; nothing where that is too old to know the question."""
-    status, output, _error = execute(identifier, *COMMAND, "state")
-    if status and _docker.RUNTIME_FAILED.search(output):
-        raise _docker.DockerError(_docker.last_line(output))
-    return _release.parse_state(output if status == 0 else "")
+    def copy(self, undo: Undo) -> bool:
+        """The live files. No running container reads them."""
+        undo.step(self._forget_switch, undo)
+        undo.step(self.restore)
+        with _files.locked(self.server.root) if self.touch else contextlib.nullcontext():
+            self.was_copied = True
+            return self._bring_back() if self.wanted.release else self._write()
 
+    def _write(self) -> bool:
+        wanted, files = self.wanted, FileSet(self.server.root, self.touch)
+        self.files = files
+        paths = [one.path for one in wanted.files]
+        if any(one.secret for one in wanted.files):
+            files.directory("secrets", 0o700)
+        for one in wanted.files:
+            files.file(one.path, one.content, one.mode, one.secret, one.keep)
+        for listing in self.server.listings:
+            folder = os.path.dirname(listing["glob"])
+            extra = [path for path in paths if os.path.dirname(path) == folder]
+            files.listing(**listing, extra=extra, without=wanted.absent)
+        for path in wanted.absent:
+            files.remove(path)
+        files.env(dict(wanted.env), [])
+        named = wanted.released_as
+        self.digests = {named[path]: digest for path, digest in files.digests.items() if path in named}
+        return files.changed
 
-def compose_hash(root: str, name: str, environment: dict[str, str]) -> tuple[str, str]:
-    """Compose's digest of the service as it would start it now, or why it has none."""
-    words = ("compose", "--profile", "*", "config", "--hash", name)
-    status, output, error = _docker.docker(*words, cwd=root, environment=environment)
-    fields = output.split()
-    if status or fields[:1] != [name]:
-        return "", _docker.last_line(error) or f"there is no service {name}"
-    return fields[1], ""
+    def _bring_back(self) -> bool:
+        """A kept release's files, keys of .env and image, whatever the base image is now."""
+        release, named = self.wanted.release, dict(self.wanted.released_as)
+        self.facts, self.files = self.store.facts(release), FileSet(self.server.root, self.touch)
+        tagged = self._bring_image_back(release)
+        contents = self.store.read(release)
+        self._back_up_edits(contents)
+        changes = self.store.restore(release, named, self.touch, self.tracked)
+        self.digests = {name: _files.digest(contents[name]) for name in named.values() if name in contents}
+        self.files.diff += [change.diff() for change in changes]
+        self.files.paths += [change.path for change in changes]
+        return bool(changes) or tagged
 
+    def _bring_image_back(self, release: str) -> bool:
+        image, now = _docker.inspect("image", self.tag(release)), _docker.inspect("image", self.image)
+        if self.facts["image"] and not image:
+            raise _release.ReleaseError(
+                f"the image {self.tag(release)} of release {release} is gone: choose another release."
+            )
+        tagged = image is not None and (now is None or now["Id"] != image["Id"])
+        if tagged and self.touch:
+            _docker.checked("tag", self.tag(release), self.image)
+        return tagged
 
-def remove(identifier: str) -> None:
-    _docker.docker("container", "rm", "--force", "--volumes", identifier)
+    def _back_up_edits(self, wanted: dict[str, bytes]) -> None:
+        """What was hand-edited and was never active: no release has it."""
+        previous = self.store.read(self.previous.release) if self.previous.release in self.store.ids() else {}
+        for path, name in self.wanted.released_as.items():
+            live = _files.read_bytes(os.path.join(self.server.root, path))
+            if live is not None and live not in (wanted.get(name), previous.get(name)):
+                self.files.back_up(path, live)
 
+    def _forget_switch(self, undo: Undo) -> None:
+        """Last of all: what could not be undone is the next run's, which knows it by `pending`."""
+        if not undo.errors:
+            self.store.abandon()
 
-def wait_until(healths: tuple[str, ...], identifier: str, timeout: float) -> dict[str, Any] | None:
-    """The container once its health is one of these, or when time is up; None where it does not run any more."""
-    end = time.monotonic() + timeout
-    while True:
-        container = _docker.inspect("container", identifier)
+    def restore(self) -> None:
+        """The previous release's files, byte for byte; without one, nothing of the agent is left."""
+        if not self.was_copied:
+            return
+        if not self.previous.release:
+            if self.checked and self.found:
+                _remove.remove_files(self.server, self.name)  # whatever runs is nobody's release, and goes on
+            elif self.checked:
+                _remove.unlocked(self.server, self.name)
+            return
+        if not self.previous.ran:
+            _containers.remove(self.containers.container_name)
+        with _files.locked(self.server.root):
+            if not self.previous.ran:
+                self._remove_fragment()
+            self.store.restore(self.previous.release, self.wanted.released_as, keep=self.tracked)
+        if self.previous.ran and _docker.inspect("image", self.tag(self.previous.release)):
+            _docker.checked("tag", self.tag(self.previous.release), self.image)
+        if self.previous.ran and self.switching.started:
+            self.switching.up()
+
+    def _remove_fragment(self) -> None:
+        fragment = next(path for path, name in self.wanted.released_as.items() if name == FRAGMENT)
+        files = FileSet(self.server.root, True)
+        for listing in self.server.listings:
+            files.listing(**listing, without=[fragment])
+        files.remove(fragment)
+
+    # --- the plan
+
+    def compare(self) -> Plan:
+        runs = self._runs()
+        self.switching.state = runs.state
+        return compare(self._aim(), runs)
+
+    def differs(self) -> str:
+        """After the switch: why the container is still not as it should be."""
+        container, image = self.containers.current(), _docker.inspect("image", self.image)
         if not container or not _docker.running(container):
+            return f"{self.containers.container_name} does not run"
+        if image and container["Image"] != image["Id"]:
+            return "it does not run its image"
+        return "; ".join(nginx_differs(self._aim(), _containers.state(container["Id"])))
+
+    def _aim(self) -> Aim:
+        files = {
+            name: digest for name, digest in self.digests.items() if not self.wanted.release or name not in IMAGE_FILES
+        }
+        values = _release.values(
+            self.name, {**self.store.values_of_env(), **self.wanted.env, **self._released_values()}
+        )
+        files[_release.VALUES] = _files.digest(values)
+        return Aim(self.image, "" if self.wanted.release else str(self.settings.get("base_image") or ""), files)
+
+    def _released_values(self) -> dict[str, str]:
+        return self.store.released_values(self.wanted.release) if self.wanted.release else {}
+
+    def _runs(self) -> Runs:
+        container, current = self.containers.current(), self.store.current().release
+        running = container if _docker.running(container) else None
+        base = str(self.settings.get("base_image") or "")
+        released = self.store.read(current) if current in self.store.ids() else {}
+        return Runs(
+            container=container,
+            image=_docker.inspect("image", self.image),
+            base=_docker.inspect("image", base) if base and not self.wanted.release else None,
+            state=_containers.state(running["Id"]) if running else _release.State(),
+            release=current,
+            released={name: _files.digest(content) for name, content in released.items()},
+            service=self._service_differs(running) if running else "",
+        )
+
+    def _service_differs(self, container: dict[str, Any]) -> str:
+        """Asked with the container's own values: a changed value is none of the service."""
+        differs = "its compose service differs"
+        fragment = next((path for path, name in self.wanted.released_as.items() if name == FRAGMENT), "")
+        if not self.touch and fragment in self.files.paths:
+            return differs
+        own = _docker.environment(container)
+        values = {key: own.get(key, "") for key in self.store.env_keys}
+        wanted, error = _containers.compose_hash(self.server.root, self.name, values)
+        if error:  # compose may fail for another agent's file: our own tells whether ours changed
+            live = _files.read_bytes(os.path.join(self.server.root, fragment))
+            return differs if live != _files.read_bytes(self.store.path(self.store.current().release, FRAGMENT)) else ""
+        return differs if wanted != _docker.labels(container).get(_containers.CONFIG_HASH) else ""
+
+    def build(self, plan: Plan) -> None:
+        if plan.build:
+            _docker.checked("compose", "build", self.name, cwd=self.server.root, timeout=1800)
+
+    # --- the trial
+
+    def start_trial(self, undo: Undo) -> Trial:
+        image = _docker.inspect("image", self.image)
+        if not image:
+            raise _release.ReleaseError(f"there is no image {self.image}: build it.")
+        undo.step(self._discard_trial)
+        release = self._make_release(image["Id"])
+        _docker.checked("tag", image["Id"], self.tag(release))
+        container = self.switching.start_trial(release, self.tag(release), image)
+        state = _containers.state(container["Id"])
+        self.store.note(release, image_digest=state.image)
+        self.switching.trial, self.looked_at = state, container
+        if not self.checked:
+            return Trial(release)
+        question = {**self.question(), **HANDSHAKE_ONLY}
+        return Trial(
+            release, self._ask("nginx", question, _docker.address(container), direct=True, timeout=self.patience)
+        )
+
+    def _make_release(self, image: str) -> str:
+        """A release of the live files, unless one holds the same."""
+        files = self.wanted.released_as
+        same = self.store.same(dict(files), image)
+        if same:
+            return same
+        with _files.locked(self.server.root):
+            facts = {"by": self.server.by, "image": image, "probe": self.asked()}
+            self.made = self.store.create(dict(files), facts, time.time())
+        return self.made
+
+    def _discard_trial(self) -> None:
+        _containers.remove(self.containers.trial_name)
+        if self.made and self.made != self.store.current().release:
+            self.discard(self.made)
+
+    def discard(self, release: str) -> None:
+        self.store.remove(release)
+        _docker.docker("image", "rm", self.tag(release))
+
+    def switch(self, plan: Plan, trial: Trial, undo: Undo) -> None:
+        kept_at = self.question()["origin"] if self.checked and self.ours else ""
+        self.switching.switch(plan, trial.release, kept_at, undo)
+
+    # --- the checks
+
+    def asked(self) -> dict[str, str]:
+        """What a release is kept with, for whoever wants to compare with it later."""
+        return {key: self.question()[key] for key in ("url", "origin")} if self.checked else {}
+
+    def question(self) -> dict[str, Any]:
+        """What is asked of a release. One that is rolled back to is asked at the name that it has."""
+        agent = dict(self.settings)
+        asked = {
+            "url": _questions.public_url(agent),
+            "origin": agent["public_origin"],
+            "websocket": bool(agent["probe_path"]),
+            "foreign_origin": _questions.FOREIGN_ORIGIN,
+            "http2": True,
+            "upload": 0 if self.wanted.release else _questions.upload(agent),  # a kept one has a limit of its own
+            "accept": _questions.forms(agent, managed=True),
+            **(self.facts.get("probe") or {}),
+        }
+        return asked if self.ours else {**asked, **HANDSHAKE_ONLY}
+
+    def _ask(self, hop: str, question: dict[str, Any], address: str, *, direct: bool = False, **more: Any) -> Answer:
+        asked = {"timeout": _questions.patience(dict(self.settings)), **question, "address": address, **more}
+        if direct:
+            asked.update(url=re.sub(r"^https://([^/:]+)(:[0-9]+)?", r"http://\1", asked["url"]), http2=False)
+        else:
+            asked.update(ca_path=self.server.ca_path)
+        try:
+            told = _probe.ask(**asked)
+        except ValueError as error:  # of an authority that cannot be read, say
+            raise _release.ReleaseError(str(error)) from None
+        self.answers[hop] = told
+        return Answer(told["reason"], told["error"], told["state"], told["status"], told)
+
+    def baseline(self, previous: Previous) -> Verification | None:
+        """What serves before the switch, as it was verified; one question where all is well, as nearly always."""
+        if not self.checked or not previous.ran:
             return None
-        if _docker.health(container) in healths or time.monotonic() > end:
-            return container
-        time.sleep(0.1)
+        kept = self.store.facts(previous.release).get("probe") or self.asked()
+        question = {**self.question(), **kept}
+        answers = dict(self.answers)
+        verification = Verification(traefik=self._ask("traefik", question, "127.0.0.1", timeout=self.patience))
+        self.answers = answers
+        return verification
 
+    def verify(self, switched: bool, view: View) -> Verification:
+        """Through Traefik and the container itself, until both are good or nothing more can be hoped for."""
+        if not self.checked:
+            return Verification(asked=False)
+        self.looked_at = self.containers.current()
+        if not _docker.running(self.looked_at):
+            raise _release.ReleaseError(f"{self.containers.container_name} does not run: deploy the agent.")
+        begin = time.monotonic()
+        while True:
+            found = self._verification()
+            waited, failed = time.monotonic() - begin, view.judge(found).word != BETTER
+            lags = failed and self.expected.met_by(found.direct)
+            patience = SETTLE if lags else CONFIRM if failed else CERTIFICATE[switched] if found.untrusted else 0
+            if waited > patience or not (failed or found.untrusted):
+                return found
+            time.sleep(0.5)
 
-def reason(log: str) -> str:
-    """The line of a container's error output that says most."""
-    own, lines = "agent-proxy: ", [line.strip() for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if "[emerg]" in line or line.startswith(own)]
-    line = (telling or lines or ["it says nothing"])[-1]
-    return line[len(own) :] if line.startswith(own) else line
+    def _verification(self) -> Verification:
+        question = self.question()
+        # A replaced container still serves next to the new one, which has to be good by itself.
+        few = {} if self.switching.old else {"foreign_origin": "", "upload": 0, "accept": []}
+        address = _docker.address(self.looked_at or {})
+        pool = ThreadPoolExecutor(2)
+        try:
+            direct = pool.submit(self._ask, "nginx", {**question, **few}, address, direct=True)
+            traefik = self._ask("traefik", question, "127.0.0.1")
+        finally:
+            pool.shutdown(wait=False)  # who is late waits for nobody
+        untrusted = None
+        if self.server.acme and traefik.word == "tls_untrusted":
+            untrusted = traefik
+            traefik = self._ask("routed", question, "127.0.0.1", verify=False)
+        if few and self.expected.met_by(direct.result()) and not self.expected.met_by(traefik):
+            return Verification(traefik, self._ask("nginx", question, address, direct=True), untrusted)
+        return Verification(traefik, direct.result(), untrusted)
 
+    def explain(self, answer: Answer) -> str:
+        """In the diagnosis' words, while what failed still is there to be asked."""
+        return self._explanation().of(answer)
 
-def retire(identifier: str) -> None:
-    """Traefik sends nobody to an unhealthy container; then it can go without anyone being cut off."""
-    if not _docker.running(_docker.inspect("container", identifier)):
-        remove(identifier)
-        return
-    _docker.docker("update", "--restart", "no", identifier)
-    execute(identifier, "touch", "/run/vaettir/drain")
-    wait_until(("unhealthy",), identifier, RETIRED)
-    leave_behind('sleep "$2"; docker kill --signal QUIT "$1"; timeout 5 docker wait "$1"', identifier, SETTLED)
+    def untrusted(self) -> str:
+        """Why the certificate is not trusted, and whether that is a matter of time."""
+        return self._explanation().of_certificate()
 
+    def _explanation(self) -> Any:
+        # A third of all code, which Python compiles at each call; most calls have nothing to explain.
+        from . import _explain
 
-def drain(identifier: str, window: int) -> None:
-    """Tells a container to end its sockets after the window, and leaves somebody behind to remove it then."""
-    status, _output, error = execute("--detach", identifier, *COMMAND, "drain", str(window))
-    if status:
-        raise _docker.DockerError(_docker.last_line(error) or f"`docker exec` ended with {status}")
-    leave_behind('timeout "$2" docker wait "$1"', identifier, window + SPARE)
+        return _explain.Explanation(self.server, self.settings, self.expected, self.looked_at, dict(self.answers))
 
+    def answers_again(self, previous: Previous) -> str:
+        """After an undo: what the previous release answers, in a word."""
+        if not self.checked or not previous.ran:
+            return ""
+        end = time.monotonic() + SETTLE
+        while True:
+            found = self.baseline(previous)
+            if found is None or self.expected.met_by(found.traefik) or time.monotonic() > end:
+                return found.traefik.reason if found else ""
+            time.sleep(0.5)
 
-def use_up_kept(origin: str) -> None:
-    """Asks Traefik on this server so often that it keeps no connection to a worker from before a reload.
+    # --- the end
 
-    Each brings one more answer of such a worker, which then closes it: none shall wait for a visitor. Traefik keeps
-    those of requests and those of WebSocket handshakes apart (any other Upgrade is a third kind, which no visitor
-    asks for), and takes the one it used last.
-    """
-    asked = (
-        *("-s", "--insecure", "--noproxy", "*", "--connect-to", "::127.0.0.1:", "--max-time", "5"),
-        *("--output", os.devnull, f"{origin}{KEPT_PATH}?[1-{KEPT}]"),
-    )
-    headers = ("Connection: Upgrade", "Upgrade: websocket", f"Origin: {KEPT_ORIGIN}")
-    upgrade = ("--http1.1", *(word for header in headers for word in ("--header", header)))
-    words = ("curl", "--fail-early", *asked, "--next", *upgrade, *asked)
-    # Whether Traefik answers at all is the proof's question.
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(words, capture_output=True, timeout=KEPT_TIMEOUT, check=False)
+    def commit(self, verification: Verification, verdict: Verdict) -> None:
+        """`current` comes last: what fails before it is undone, and nothing of this fails after it."""
+        release = (self.store.pending() or self.store.current()).release
+        if verdict.word == BETTER and release in self.store.ids():
+            known = self.store.facts(release)
+            if self.switching.switched or not known["verified"] or verification.online > known.get("online", True):
+                self.store.note(release, verified=_release.iso(time.time()), online=verification.online)
+        self.store.commit()
 
+    def drain(self) -> None:
+        self.switching.drain()
 
-def leave_behind(script: str, identifier: str, seconds: int) -> None:
-    """A process that outlives this one, and removes a container at its end."""
-    nowhere = subprocess.DEVNULL
-    words = ["sh", "-c", f'{script}; exec docker container rm --force --volumes "$1"', "sh", identifier, str(seconds)]
-    subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True, cwd="/")
+    def prune(self) -> None:
+        """Releases that nobody will go back to, and images of releases that are gone."""
+        if not self.touch or not self.switching.switched:
+            return
+        keep = int(self.settings.get("keep_releases", 3))
+        for release in _release.superfluous(self.store.all(), self.store.current().release, keep):
+            self.discard(release)
+        repository = f"{self.server.project}-{self.name}"
+        tags = _docker.checked("image", "ls", "--format", "{{.Tag}}", repository).split()
+        for tag in _release.strays(tags, self.store.ids()):
+            _docker.docker("image", "rm", self.tag(tag))
+
+    def notes(self) -> list[str]:
+        backups = [f"a hand-edited file has its backup: {path}" for path in self.files.backups]
+        left = [f"{path} is tracked by git and left as it is" for path in self.files.kept]
+        return backups + left + self.switching.notes

@@ -49,7 +49,7 @@ def _values(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _one(data: bytes, tag: int) -> bytes:
     found = next(_values(data), (0, b""))
     if found[0] != tag:
-        raise ValueError(f"tag {found[0]} in place of {tag}")
+        raise ValueError(f"tag {found[0]} instead of {tag}")
     return found[1]
 
 

@@ -15,7 +15,8 @@ from . import _names
 
 APP, AGENT, EDGE, SERVER, NGINX = "app", "ngrok agent", "ngrok edge", "server", "nginx"
 TRAEFIK, TLS, DNS = "Traefik", "TLS", "DNS"
-HOPS = (APP, AGENT, EDGE, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to the visitor
+TUNNEL = (APP, AGENT, EDGE)
+HOPS = (*TUNNEL, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to the visitor
 OK, WARN, BROKEN, UNKNOWN = "ok", "warn", "broken", "unknown"
 DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn where it does
 STOP = "stop"  # known beforehand, and a reason not to deploy
@@ -48,7 +49,7 @@ class Chain:
         self.number = int(self.code.rpartition("_")[2] or 0) if self.code else 0
 
     def _mislead(self, declared: dict[str, Any]) -> None:
-        """Where only the inventory's target answers, and not the one in force, the tunnel is not what is broken."""
+        """Where only the inventory's target answers, and not the active one, the tunnel is not what is broken."""
         self.misled = not self.tunnel_good and self.good(declared)
         if self.misled:
             self.tunnel, self.found = declared, {**self.found, "target": "", "resolved": {}, "page": {}, "reach": ""}
@@ -78,7 +79,7 @@ class Chain:
 
     @property
     def answered(self) -> bool:
-        """Whether the edge, or the service in its place, was reached at all."""
+        """Whether the edge, or the service that stands there, was reached at all."""
         return bool(self.tunnel) and (self.tunnel.get("status", 0) > 0 or "handshake" in self.tunnel.get("timings", {}))
 
     @property
@@ -181,7 +182,7 @@ class Chain:
             "up": f"{compose} up -d {name}",
             "up_traefik": f"{compose} up -d traefik",
             "deploy": deploy,
-            # Beside one with other labels Traefik would drop the router that both define.
+            # Next to one with other labels Traefik would drop the router that both define.
             "redo": f"on {agent.get('server', '')}: `docker rm -f {container}`, then `{deploy}`",
             "diagnose": f"ansible-playbook diagnose-agent.yml -e agent={name}",
             "upgrade": "ansible-playbook upgrade-traefik.yml",
@@ -279,11 +280,11 @@ def clock_wrong(chain: Chain) -> Match:
     wrong = control is not None and abs(control) > SKEW and (edge is None or abs(edge) > SKEW)
     alone = control is None and edge is not None and abs(edge) > SKEW
     apart, server = f"{abs(edge if edge is not None else control or 0):.0f} s", chain.words()["server"]
-    mend = "`sudo timedatectl set-ntp true`"
+    fix = "`sudo timedatectl set-ntp true`"
     if edge is None:  # nobody else to ask, so either may be wrong
         clocks = f"the clocks of {server} and of the control node are {apart} apart"
-        return wrong and {"clocks": clocks, "mend": f"{mend} on {server} and on the control node"}
-    return (wrong or alone) and {"clocks": f"the server's clock is wrong by {apart}", "mend": f"on {server}: {mend}"}
+        return wrong and {"clocks": clocks, "fix": f"{fix} on {server} and on the control node"}
+    return (wrong or alone) and {"clocks": f"the server's clock is wrong by {apart}", "fix": f"on {server}: {fix}"}
 
 
 def points_elsewhere(chain: Chain) -> tuple[list[str], list[str]]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""Which hop between an app and its visitors is broken, why, and what mends it. Pure: facts in, findings out.
+"""Which hop between an app and its visitors is broken, why, and what fixes it. Pure: facts in, findings out.
 
 A question is a line of the report, a rule one way in which its answer is bad. Each hop is held against the one before
 it: an nginx that shows the page while its tunnel is offline is as it should be.
@@ -9,10 +9,10 @@ it: an nginx that shows the page while its tunnel is offline is as it should be.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Collection
 
 from . import _rules_public, _rules_server, _rules_traefik, _rules_tunnel
-from ._chain import BROKEN, DEPENDS, OK, UNKNOWN, WARN, Chain, Match, Question, Rule
+from ._chain import BROKEN, DEPENDS, DNS, NGINX, OK, SERVER, TLS, TRAEFIK, UNKNOWN, WARN, Chain, Match, Question, Rule
 
 _PARTS = (_rules_tunnel, _rules_server, _rules_traefik, _rules_public)
 QUESTIONS: tuple[Question, ...] = tuple(question for part in _PARTS for question in part.QUESTIONS)
@@ -79,18 +79,24 @@ def first(found: list[dict[str, str]]) -> dict[str, str]:
     return {}
 
 
+def told(one: dict[str, str]) -> str:
+    """Where a finding is, why, and what fixes it."""
+    the = "" if one["hop"] in (TRAEFIK, TLS, DNS, NGINX) else "the "
+    return f"at {the}{one['hop']}: {one['why']}. To fix it: {one['fix']}."
+
+
 def sentence(facts: dict[str, Any], found: list[dict[str, str]]) -> str:
     words, one = Chain(facts).words(), first(found)
     who = f"{words['agent']} on {words['server']}"
     if not one:
         return f"{who}: every hop that could be asked works."
-    begin = f"broken at the {one['hop']}" if one["verdict"] == BROKEN else f"works, but at the {one['hop']}"
-    begin = re.sub(r"at the (Traefik|TLS|DNS|nginx)$", r"at \1", begin)
-    return f"{who}: {begin}: {one['why']}. To mend it: {one['fix']}."
+    begin = "broken" if one["verdict"] == BROKEN else "works, but"
+    return f"{who}: {begin} {told(one)}"
 
 
-def diagnosis(facts: dict[str, Any]) -> dict[str, Any]:
-    found = findings(facts)
+def diagnosis(facts: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+    """`without`: hops that are not what is asked about."""
+    found = [one for one in findings(facts) if one["hop"] not in without]
     one, agent = first(found), facts.get("agent") or {}
     broken = one.get("verdict") == BROKEN
     return {
@@ -104,6 +110,26 @@ def diagnosis(facts: dict[str, Any]) -> dict[str, Any]:
         "sentence": sentence(facts, found),
         "findings": found,
     }
+
+
+def _undiagnosed(agent: str, server: str, hop: str, rule: str, why: str, fix: str, told: str) -> dict[str, Any]:
+    """As diagnosis() returns it, where there are no facts."""
+    made = {"agent": agent, "server": server, "broken": True, "hop": hop, "rule": rule, "why": why, "fix": fix}
+    return {**made, "sentence": f"{agent} on {server}: {told}", "findings": []}
+
+
+def invalid(agent: str, server: str, why: str) -> dict[str, Any]:
+    """Its settings are not valid, so nobody knows what to ask."""
+    return _undiagnosed(agent, server, SERVER, "settings", why, "", f"cannot be diagnosed: {why}")
+
+
+def failed(agent: str, server: str, why: str, stack: dict[str, Any]) -> dict[str, Any]:
+    """It was asked, and this sentence came instead of answers."""
+    if not re.match("ca_path .* cannot be used", why):
+        return diagnosis({"agent": {"name": agent, "server": server}, "stack": stack, "failed": why})
+    fix = f"`ansible-playbook deploy-agent.yml -e agent={agent}`, which writes it again"
+    told = f"broken at TLS: {why[:-1] if why.endswith('.') else why}. To fix it: {fix}."
+    return _undiagnosed(agent, server, TLS, "authority", why, fix, told)
 
 
 _COLUMNS = ("hop", "asked", "found", "verdict")

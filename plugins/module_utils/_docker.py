@@ -73,11 +73,19 @@ def inspect(kind: str, *names: str) -> dict[str, Any] | None:
     return None
 
 
-def containers() -> list[dict[str, Any]]:
-    """`docker inspect` of all that run."""
-    identifiers = checked("ps", "--quiet", timeout=20).split()
+def containers(*options: str) -> list[dict[str, Any]]:
+    """`docker inspect` of all that `docker ps` lists with these options: without any, those that run."""
+    identifiers = checked("ps", "--quiet", *options, timeout=20).split()
+    if not identifiers:
+        return []
+    # One that is gone by now is only left out.
     found: list[dict[str, Any]] = json.loads(docker("inspect", "--type", "container", *identifiers)[1] or "[]")
     return found
+
+
+def called(containers: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """The one of that name."""
+    return next((container for container in containers if container["Name"] == f"/{name}"), None)
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""A container like the one that compose would make, but under a name and beside another one as compose never would.
+"""A container like the one that compose would make, but under a name and next to another one as compose never would.
 
 The docker command line cannot make a container from another one's definition; the Engine's API, which it uses too, can.
 """

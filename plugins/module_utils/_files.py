@@ -94,7 +94,7 @@ class Manifest:
         return path in self._digests
 
     def wrote(self, path: str, content: bytes) -> bool:
-        """True when these bytes are ours, untouched by hand."""
+        """True when these bytes are ours, not hand-edited."""
         return digest(content) in self._digests.get(path, [])
 
     def add(self, path: str, content: bytes) -> None:

@@ -26,7 +26,7 @@ def _facts(
     server: dict[str, Any], proxy: dict[str, Any], agents: list[dict[str, Any]], agent: dict[str, Any], domain: str
 ) -> dict[str, Any]:
     stack, name = server["stack"], agent.get("name", "")
-    # Those of the agents of this run are made anew.
+    # Those of the agents of this run are made again.
     others = [router for router in stack["routers"] if router["agent"] not in [one["name"] for one in agents]]
     image = agent.get("base_image", "") if server["wanted"] else ""  # else the owner's
     control = {"time": stack["control_time"], "server_addresses": server["addresses"]}
@@ -46,14 +46,13 @@ def _facts(
 
 
 def findings(server: dict[str, Any], agents: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Of a server, or what its agents add to that."""
+    """Of a server, and what its agents add to that."""
     proxies = _proxies(server)
     found = [one for proxy in proxies for one in _diagnosis.beforehand(_facts(server, proxy, [], {}, ""))]
-    if agents:
-        known = {one["rule"] for one in found}
-        asked = [(proxy, agent, domain) for agent in agents for domain in agent["domains"] for proxy in proxies]
-        added = [one for who in asked for one in _diagnosis.beforehand(_facts(server, who[0], agents, *who[1:]))]
-        found = [one for one in added if one["rule"] not in known]
+    known = {one["rule"] for one in found}
+    asked = [(proxy, agent, domain) for agent in agents for domain in agent["domains"] for proxy in proxies]
+    added = [one for who in asked for one in _diagnosis.beforehand(_facts(server, who[0], agents, *who[1:]))]
+    found += [one for one in added if one["rule"] not in known]
     return [one for index, one in enumerate(found) if one not in found[:index]]
 
 
@@ -66,8 +65,8 @@ def foreseen(server: dict[str, Any], agents: list[dict[str, Any]], insist: list[
             stops.append(one)
         else:
             insisted = f" ({one['rule']}, insisted)" if one["verdict"] == STOP else ""
-            warnings.append(f"{server['name']}: {one['why']}{insisted}. To mend it: {one['fix']}.")
+            warnings.append(f"{server['name']}: {one['why']}{insisted}. To fix it: {one['fix']}.")
     rules = ",".join(dict.fromkeys([*wished, *(one["rule"] for one in stops)]))
-    told = "; ".join(f"{one['why']}; to mend it: {one['fix']}" for one in stops)
+    told = "; ".join(f"{one['why']}; to fix it: {one['fix']}" for one in stops)
     error = f"{server['name']}: {told}; to go on all the same, add `-e stack_insist={rules}`." if stops else ""
     return {"error": error, "warnings": warnings}

@@ -41,6 +41,19 @@ def target_url_key(name: str) -> str:
     return env_prefix(name) + "_TARGET_URL"
 
 
+def conf_file(name: str) -> str:
+    """Where the agent's files are in the project folder."""
+    return f"proxy-configs/{name}.conf.template"
+
+
+def ca_file(name: str) -> str:
+    return f"proxy-configs/{name}.ca.pem"
+
+
+def fragment_file(name: str) -> str:
+    return f"agents/{name}.yml"
+
+
 def target_values(url: str) -> dict[str, str]:
     """What the container's entry point makes of a valid target URL, for a conf that goes without that entry point."""
     scheme, authority = url.lower().split("://")

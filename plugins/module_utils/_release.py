@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import _dotenv, _files, _names
@@ -22,8 +23,7 @@ DISCORD_KEY = "DISCORD_INVITE_URL"
 FACTS = "release.json"
 VALUES = "values"
 BY_HAND = "by hand"
-RUN = ("user", "node", "pid", "started", "boot")  # what tells one run from another
-PATIENCE = 60  # seconds that a call waits for one of a run that was killed
+PATIENCE = 60  # seconds that a transaction waits for another one of the same agent
 
 
 class ReleaseError(Exception):
@@ -54,16 +54,17 @@ class State:
 
     image: str = ""
     environment: str = ""
-    release: str | None = None  # that it finds as the current one; None: its image is too old to say
+    release: str | None = None  # the active one that it sees; None: its image is too old to say
     draining: int = 0
-    files: dict[str, str] = field(default_factory=dict)  # name -> digest of what is in force
+    knows: str = ""  # `pending`: its entry point can be switched; those of 0.1.0 cannot
+    files: dict[str, str] = field(default_factory=dict)  # name -> digest of what is active
 
 
 def parse_state(output: str) -> State:
     state = State()
     for line in output.splitlines():
         key, equals, value = line.partition("=")
-        if equals and key in ("image", "environment", "release"):
+        if equals and key in ("image", "environment", "release", "knows"):
             setattr(state, key, value)
         elif equals and key == "draining" and value.isdigit():
             state.draining = int(value)
@@ -74,16 +75,19 @@ def parse_state(output: str) -> State:
 
 @dataclass
 class Current:
-    """The release in force, and the images and environments of the containers that it is meant for."""
+    """A release, and the images and environments of the containers that it is meant for."""
 
     release: str = ""
     images: list[str] = field(default_factory=list)
     environments: list[str] = field(default_factory=list)
+    switch: str = ""  # which switch made it the active one; tells a committed one from one that is not
+    action: str = ""  # start, replace or reload: what the switch does
 
     def text(self) -> str:
         lines = [f"release={self.release}"]
         lines += [f"image={digest}" for digest in dict.fromkeys(self.images) if digest]
         lines += [f"environment={digest}" for digest in dict.fromkeys(self.environments) if digest]
+        lines += [f"{key}={getattr(self, key)}" for key in ("switch", "action") if getattr(self, key)]
         return "\n".join(lines) + "\n"
 
 
@@ -93,6 +97,8 @@ def parse_current(text: str) -> Current:
         release=next((value for key, value in pairs if key == "release" and _names.matches(ID_REGEX, value)), ""),
         images=[value for key, value in pairs if key == "image"],
         environments=[value for key, value in pairs if key == "environment"],
+        switch=next((value for key, value in pairs if key == "switch"), ""),
+        action=next((value for key, value in pairs if key == "action"), ""),
     )
 
 
@@ -130,24 +136,18 @@ def iso(now: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
 
 
-def same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(str(one.get(key) or "") == str(other.get(key) or "") for key in RUN)
-
-
-def holder(lock: dict[str, Any], owner: dict[str, Any], now: float, timeout: float) -> dict[str, Any]:
-    """Who keeps this owner out, with the age of the lock in seconds; empty where nobody does."""
-    if not lock or same_run(lock, owner):
-        return {}
-    age = int(now - float(lock.get("since", 0)))
-    return {**lock, "age": age} if age < timeout else {}
+def rollback_to(releases: list[dict[str, Any]], current: str, managed: bool) -> str:
+    """The newest one that was verified, besides the active one. What an owner had was never verified by us."""
+    there = (one["id"] for one in releases if one["id"] != current and (one.get("verified") or not managed))
+    return next(there, "")
 
 
 def superfluous(releases: list[dict[str, Any]], current: str, keep: int) -> list[str]:
     """Releases (newest first) that go: all but the newest ones, and those that one may want to go back to."""
-    former = next((release.get("former") for release in releases if release["id"] == current), "")
+    previous = next((release.get("former") for release in releases if release["id"] == current), "")
     verified = next((release["id"] for release in releases if release.get("verified") and release["id"] != current), "")
     by_hand = [release["id"] for release in releases if release.get("by") == BY_HAND]
-    kept = {current, former, verified, *by_hand[-1:]}  # the oldest one by hand is what we found
+    kept = {current, previous, verified, *by_hand[-1:]}  # the oldest hand-made one is what we found
     return [release["id"] for release in releases[keep:] if release["id"] not in kept]
 
 
@@ -162,13 +162,14 @@ class Store:
     def __init__(self, root: str, name: str) -> None:
         self.root, self.name = root, name
         self.folder = os.path.join(root, "releases", name)
+        self._switch: int | None = None  # `pending`, open and locked
         self.env_keys = [_names.target_url_key(name), DISCORD_KEY]
 
     def path(self, *parts: str) -> str:
         return os.path.join(self.folder, *parts)
 
     def make(self) -> None:
-        """Before Docker does it, as root; and in place of one that it has made, where somebody deleted ours."""
+        """Before Docker does it, as root; and instead of the one that it has made, where somebody deleted ours."""
         if os.path.isdir(self.folder) and os.stat(self.folder).st_uid != os.geteuid() and not os.listdir(self.folder):
             os.rmdir(self.folder)
         os.makedirs(self.folder, mode=0o755, exist_ok=True)
@@ -180,44 +181,73 @@ class Store:
     def _write(self, name: str, text: str, mode: int = 0o644) -> None:
         _files.write_atomic(self.path(name), text.encode(), mode)
 
-    # --- the current one
+    # --- the active one
 
     def current(self) -> Current:
+        """The committed release: what a container gets when it starts, whatever is under way."""
         return parse_current(self._text("current") or "")
 
-    def before(self) -> Current | None:
-        """What was current before the release that is under way."""
-        text = self._text("before")
+    def pending(self) -> Current | None:
+        """What a transaction has switched to and not committed. It counts only while that transaction lives."""
+        text = self._text("pending")
         return None if text is None else parse_current(text)
 
-    def switch(self, current: Current) -> bool:
-        """Makes a release the current one, and remembers the one before until `settle` or `revert`."""
-        old = self._text("current") or ""
-        if old == current.text():
-            return False
-        if self._text("before") is None:
-            self._write("before", old)
-        self._write("current", current.text())
-        return True
+    def begin(self, wanted: Current) -> None:
+        """The file is locked as long as this transaction lives: containers wait for that, and the kernel sees to it."""
+        self.abandon()
+        made = os.open(self.path(".pending"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._switch = made
+        fcntl.flock(made, fcntl.LOCK_EX)
+        os.write(made, replace(wanted, switch=uuid.uuid4().hex).text().encode())
+        os.fsync(made)
+        os.rename(self.path(".pending"), self.path("pending"))
 
-    def revert(self) -> bool:
-        """The one before is the current one again."""
-        before = self._text("before")
-        if before is None:
-            return False
-        if before:
-            self._write("current", before)
+    def commit(self) -> None:
+        """In one step; the release knows which one was committed before it."""
+        pending = self.pending()
+        if pending is None:
+            return
+        self._note_previous(pending.release)
+        os.replace(self.path("pending"), self.path("current"))
+        with contextlib.suppress(OSError):  # it is committed, whatever comes
+            folder = os.open(self.folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        self.let_go()
+
+    def _note_previous(self, release: str) -> None:
+        before = self.current().release
+        if before not in ("", release):
+            self.note(release, former=before)
+
+    def abandon(self) -> None:
+        """Nothing is left of the switch; until then the next run recovers what it finds of it."""
+        self._remove("pending")
+        self.let_go()
+
+    def let_go(self) -> None:
+        """The switch counts no more: containers that wait for its end go on, with what is committed."""
+        if self._switch is not None:
+            os.close(self._switch)
+            self._switch = None
+
+    def adopt_current(self, current: Current) -> None:
+        """For what somebody made active without us: it is committed as it is."""
+        self._note_previous(current.release)
+        self._write("current", current.text())
+
+    def recover_0_1_0(self) -> str:
+        """A switch of release 0.1.0 that nobody verified: what was current before it, or nothing."""
+        text = self._text("before")
+        self._remove("lock")
+        if text is None:
+            return ""
+        if text:
+            self._write("current", text)
         else:
             self._remove("current")
         self._remove("before")
-        return True
-
-    def settle(self) -> None:
-        """The current one stays; it knows which one was in force before."""
-        before, current = self.before(), self.current().release
-        if before and before.release not in ("", current) and current in self.ids():
-            self.note(current, former=before.release)
-        self._remove("before")
+        return parse_current(text).release
 
     def _remove(self, name: str) -> None:
         if os.path.lexists(self.path(name)):
@@ -225,54 +255,64 @@ class Store:
 
     # --- the lock
 
-    def lock(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self._text("lock") or "{}")
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def take(self, owner: dict[str, Any], now: float) -> None:
-        self._write("lock", json.dumps({**owner, "since": int(now)}))
-
-    def renew(self, owner: dict[str, Any], now: float) -> None:
-        """A run that works on keeps its lock; one that lost it must not work on."""
-        other = holder(self.lock(), owner, now, float("inf"))
-        if other:
-            who = f"{other.get('user')}@{other.get('node')}, process {other.get('pid')}"
-            raise ReleaseError(f"another run ({who}) took the agent over")
-        with contextlib.suppress(OSError):  # a full disk, or no folder any more: then it gets older
-            self.take(owner, now)
-
     @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """One call at a time acts: a killed Ansible leaves its last one running. The kernel lets go of a dead one's."""
+    def locked(self, by: str, patience: float = PATIENCE) -> Iterator[None]:
+        """One transaction at a time. The kernel drops the lock of a dead one."""
+        folder = self._own_folder(time.monotonic() + patience)
         try:
-            folder = os.open(self.folder, os.O_RDONLY)
-        except FileNotFoundError:  # there is nothing to act on
-            yield
-            return
-        try:
-            self._flock(folder)
+            with contextlib.suppress(OSError):  # on a full disk nobody is told who holds the lock
+                self._write("run", json.dumps({"by": by, "since": int(time.time())}))
             yield
         finally:
+            self.let_go()
+            with contextlib.suppress(OSError):
+                self._remove("run")
             os.close(folder)
 
-    def _flock(self, descriptor: int) -> None:
-        end = time.monotonic() + PATIENCE
+    def busy(self) -> bool:
+        """Whether a transaction is under way."""
+        try:
+            folder = os.open(self.folder, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(folder)
+        return False
+
+    def _own_folder(self, end: float) -> int:
+        """The folder, open and locked. Who waited for a removal holds a folder that is gone, so it looks again."""
+        while True:
+            self.make()
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                self._flock(folder, end)
+                if os.path.isdir(self.folder) and os.path.samestat(os.fstat(folder), os.stat(self.folder)):
+                    return folder
+            except BaseException:
+                os.close(folder)
+                raise
+            os.close(folder)
+
+    def _flock(self, descriptor: int, end: float) -> None:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 if time.monotonic() > end:
-                    still = f"a step of another run still acts on {self.name} after {PATIENCE} s"
-                    raise ReleaseError(f"{still}: run this again later.") from None
+                    raise ReleaseError(f"{self.name} is being deployed by {self._holder()}: wait for it.") from None
                 time.sleep(0.1)
 
-    def release_lock(self, owner: dict[str, Any]) -> None:
-        if not holder(self.lock(), owner, time.time(), float("inf")):
-            self._remove("lock")
+    def _holder(self) -> str:
+        try:
+            run = json.loads(self._text("run") or "{}")
+            return f"{run['by']} for {time.time() - run['since']:.0f} s"
+        except (ValueError, KeyError, TypeError):
+            return "another run"
 
     # --- releases
 
@@ -304,20 +344,20 @@ class Store:
         # surrogateescape: bytes that are not UTF-8 come out as they went in
         return (_files.read_bytes(os.path.join(self.root, ".env")) or b"").decode("utf-8", "surrogateescape")
 
-    def live(self, files: dict[str, str]) -> dict[str, bytes]:
+    def live(self, files: Mapping[str, str]) -> dict[str, bytes]:
         """What a release made now would hold; files that are not there are left out."""
         found = {name: _files.read_bytes(os.path.join(self.root, path)) for path, name in files.items()}
         there = {name: content for name, content in found.items() if content is not None}
         text = self.environment().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return {**there, VALUES: values(self.name, _dotenv.read(text))}
 
-    def touched(self, files: dict[str, str]) -> bool:
+    def touched(self, files: Mapping[str, str]) -> bool:
         """Whether a live file is not as we wrote it."""
         manifest = _files.Manifest(self.root)
         contents = {path: _files.read_bytes(os.path.join(self.root, path)) for path in files}
         return any(content is not None and not manifest.wrote(path, content) for path, content in contents.items())
 
-    def foreign(self, files: dict[str, str]) -> bool:
+    def foreign(self, files: Mapping[str, str]) -> bool:
         """Whether there is something of the agent, and nothing of it is ours."""
         own = (f"{self.name}.conf.template", f"{self.name}.ca.pem", "compose.yml", "tunnel")
         manifest = _files.Manifest(self.root)
@@ -326,12 +366,12 @@ class Store:
             return False
         return bool(there) or self.env_keys[0] in _dotenv.read(self.environment())
 
-    def same(self, files: dict[str, str], image: str) -> str:
+    def same(self, files: Mapping[str, str], image: str) -> str:
         """The release that holds what is live, or nothing."""
         wanted = digest(self.live(files))
         return next((r["id"] for r in self.all() if r["digest"] == wanted and r["image"] == image), "")
 
-    def create(self, files: dict[str, str], more: dict[str, Any], now: float) -> str:
+    def create(self, files: Mapping[str, str], more: dict[str, Any], now: float) -> str:
         """A new release of what is live; it is there as a whole or not at all."""
         self.make()
         identifier = new_id(now, os.listdir(self.folder))
@@ -346,7 +386,7 @@ class Store:
             raise
         return identifier
 
-    def _copy(self, folder: str, files: dict[str, str], facts: dict[str, Any]) -> None:
+    def _copy(self, folder: str, files: Mapping[str, str], facts: dict[str, Any]) -> None:
         """What is live into a folder, and how to put it back."""
         manifest, contents = _files.Manifest(self.root), self.live(files)
         there = {path: name for path, name in files.items() if name in contents}
@@ -377,15 +417,21 @@ class Store:
     def sweep(self) -> None:
         """What a killed run left half-made."""
         for name in os.listdir(self.folder):
-            if name.startswith(".") and name.endswith(".tmp"):
+            if name.startswith(".") and os.path.isdir(self.path(name)):
                 shutil.rmtree(self.path(name), ignore_errors=True)
+            elif name.startswith("."):
+                self._remove(name)
 
-    def restore(self, identifier: str, files: dict[str, str], touch: bool = True) -> list[Change]:
-        """A release's files and keys of .env are the live ones again, byte for byte; what changed."""
+    def restore(
+        self, identifier: str, files: Mapping[str, str], touch: bool = True, keep: Collection[str] = ()
+    ) -> list[Change]:
+        """A release's files and keys of .env are the live ones again, byte for byte; what changed. Of `keep`, the
+        owner's are never written."""
         facts, contents = self.facts(identifier), self.read(identifier)
         changes: list[Change] = []
         manifest = _files.Manifest(self.root)
-        for relative, name in files.items():
+        owners = [path for path in keep if not manifest.owns(path)]
+        for relative, name in ((path, name) for path, name in files.items() if path not in owners):
             path = os.path.join(self.root, relative)
             before = _files.read_bytes(path)
             had = 0o777 if before is None else os.stat(path).st_mode & 0o777
@@ -417,8 +463,11 @@ class Store:
         return Change(
             ".env",
             "".join(f"{key}=(value)\n" for key in keys if old[key] is not None).encode(),
-            "".join(f"{key}=(former value)\n" for key in keys if new[key] is not None).encode(),
+            "".join(f"{key}=(previous value)\n" for key in keys if new[key] is not None).encode(),
         )
+
+    def values_of_env(self) -> dict[str, str]:
+        return {key: value for key, value in _dotenv.read(self.environment()).items() if key in self.env_keys}
 
     def released_values(self, identifier: str) -> dict[str, str]:
         """A release's values by their keys in .env."""
@@ -428,6 +477,9 @@ class Store:
 
     def _put_back(self, manifest: _files.Manifest, relative: str, content: bytes, mode: int, ours: bool) -> None:
         path = os.path.join(self.root, relative)
+        same = manifest.owns(relative) == ours and _files.read_bytes(path) == content
+        if same and os.stat(path).st_mode & 0o777 == mode:
+            return  # what is right already needs no room on a full disk
         os.makedirs(os.path.dirname(path), mode=0o755 if mode & 0o077 else 0o700, exist_ok=True)
         if ours:
             manifest.add(relative, content)

@@ -22,7 +22,7 @@ from ._chain import (
     points_elsewhere,
     record,
 )
-from ._rules_traefik import anew
+from ._rules_traefik import made_again
 
 MONTH = 30 * 86400  # seconds
 
@@ -42,7 +42,9 @@ def _addresses(chain: Chain) -> str:
 
 
 def _tls(*reasons: str) -> Callable[[Chain], Match]:
-    return lambda chain: chain.tls_reason in reasons and {"error": chain.traefik.get("error", ""), "mend": anew(chain)}
+    return lambda chain: (
+        chain.tls_reason in reasons and {"error": chain.traefik.get("error", ""), "fix": made_again(chain)}
+    )
 
 
 def _pending(said: str = "") -> Callable[[Chain], Match]:
@@ -114,7 +116,7 @@ def _unfit_key(chain: Chain) -> Match:
 
 
 def _unread(chain: Chain) -> Match:
-    """One bad file, and Traefik knows none of those beside it."""
+    """One bad file, and Traefik knows none of those next to it."""
     said = [line for line in chain.proxy.get("errors") or [] if "providerName=file" in line]
     return bool(said) and _tls("tls_pending")(chain) and {"error": said[-1]}
 
@@ -158,11 +160,11 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "Traefik has no certificate for {domain} yet, because it does not trust the ACME server: {traefik_log}",
         # Traefik reads a file with the same name only when it starts.
-        "set stack_acme_ca_certificate to the authority of stack_acme_server, and {mend}",
+        "set stack_acme_ca_certificate to the authority of stack_acme_server, and {fix}",
         lambda chain: (
             _pending("cannot get ACME client.*(x509: |certificate signed by)")(chain)
             and {
-                "mend": "`{upgrade}`; a renewed file of the same path: `{deploy}`, then on {server}: "
+                "fix": "`{upgrade}`; a renewed file of the same path: `{deploy}`, then on {server}: "
                 "`docker restart {traefik}`".format_map(chain.words())
             }
         ),
@@ -180,7 +182,7 @@ RULES: tuple[Rule, ...] = (
         "tls",
         BROKEN,
         "Traefik cannot read its files, and so knows no certificate for {domain}: {error}",
-        "mend the file that it names in {root}/traefik/dynamic",
+        "fix the file that it names in {root}/traefik/dynamic",
         _unread,
     ),
     Rule(
@@ -204,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         "tls",
         BROKEN,
         "Traefik listens, and its TLS breaks off ({error}): {traefik_log}",
-        "{mend}; if it stays so, on {server}: `docker logs {traefik}`",
+        "{fix}; if it stays so, on {server}: `docker logs {traefik}`",
         lambda chain: not chain.behind_tls and _tls("tls_failed")(chain),
     ),
     Rule(
@@ -253,7 +255,7 @@ RULES: tuple[Rule, ...] = (
         "dns",
         WARN,
         "the control node's DNS does not answer, so nobody knows what visitors get",
-        "mend the control node's DNS (/etc/resolv.conf), or leave the question out: `{diagnose} -e from_outside=false`",
+        "fix the control node's DNS (/etc/resolv.conf), or leave the question out: `{diagnose} -e from_outside=false`",
         _mute,
     ),
     Rule(

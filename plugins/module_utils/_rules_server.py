@@ -61,7 +61,7 @@ def _container(chain: Chain) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _in_force(chain: Chain) -> str:
+def _active_files(chain: Chain) -> str:
     if not chain.container.get("running"):
         return ""
     differs = chain.found.get("differs") or []
@@ -103,7 +103,7 @@ def _env_differs(chain: Chain) -> Match:
     return bool(value) and value != str(chain.agent.get("target_url")).lower() and {"error": _names.masked(value)}
 
 
-def _not_in_force(chain: Chain) -> Match:
+def _env_not_active(chain: Chain) -> Match:
     value = _env_target(chain)
     used = str(chain.container.get("target") or "")
     return bool(used) and bool(value) and used != value and {"error": _names.masked(used)}
@@ -178,7 +178,7 @@ QUESTIONS = (
     ),
     Question("nginx_version", NGINX, "version", lambda chain: str(chain.container.get("nginx") or "")),
     Question("container", NGINX, "container {container}", _container),
-    Question("files", NGINX, "conf in force", _in_force),
+    Question("files", NGINX, "active conf", _active_files),
     Question("nginx_origin", NGINX, "a foreign Origin", lambda chain: foreign(chain.nginx)),
     Question("nginx", NGINX, "{probe_path} at the container", lambda chain: answer(chain.nginx)),
 )
@@ -190,7 +190,7 @@ RULES: tuple[Rule, ...] = (
         "reached",
         BROKEN,
         "{server} cannot be logged in to ({error})",
-        "`ssh {server}` until it works: start the server, or mend ansible_host and ansible_user",
+        "`ssh {server}` until it works: start the server, or fix ansible_host and ansible_user",
         lambda chain: bool(chain.unreachable) and {"error": chain.unreachable},
     ),
     Rule(
@@ -206,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         "reached",
         BROKEN,
         "{server} can be logged in to and not be asked ({error})",
-        "on {server}: mend what it says (Python 3, {root}), then again: `{diagnose}`",
+        "on {server}: fix what it says (Python 3, {root}), then again: `{diagnose}`",
         lambda chain: bool(chain.failed) and {"error": chain.failed},
     ),
     Rule(
@@ -279,7 +279,7 @@ RULES: tuple[Rule, ...] = (
         "clock",
         BROKEN,
         "{clocks}, so that certificates count as expired or not yet valid",
-        "{mend}",
+        "{fix}",
         clock_wrong,
         STOP,
     ),
@@ -313,7 +313,7 @@ RULES: tuple[Rule, ...] = (
         DEPENDS,
         "the container goes to {error}, which is not what .env says",
         "`{deploy}`, or on {server}: `{up}`",
-        _not_in_force,
+        _env_not_active,
     ),
     Rule(
         "env_elsewhere",
@@ -461,7 +461,7 @@ RULES: tuple[Rule, ...] = (
         "files_differ",
         "files",
         DEPENDS,
-        "what is in force is not the release: {error}",
+        "what the container runs is not its release: {error}",
         "`{deploy}`",
         lambda chain: bool(chain.found.get("differs")) and {"error": ", ".join(chain.found["differs"])},
     ),
@@ -477,7 +477,7 @@ RULES: tuple[Rule, ...] = (
         "files_edited",
         "files",
         WARN,
-        "edited in {root} and not in force: {error}",
+        "edited in {root} and not active: {error}",
         "put the change into the inventory and `{deploy}`, which keeps the edited file as NAME.TIMESTAMP~",
         lambda chain: bool(chain.found.get("edited")) and {"error": ", ".join(chain.found["edited"])},
     ),
@@ -547,7 +547,7 @@ RULES: tuple[Rule, ...] = (
         "nginx",
         BROKEN,
         "the app takes the tunnel's Origin, and nginx does not send it (403)",
-        "`{deploy}`; a conf by hand needs `proxy_set_header Origin {target_url};` for the agent's own origin",
+        "`{deploy}`; a hand-made conf needs `proxy_set_header Origin {target_url};` for the agent's own origin",
         _nginx_reason("refused_origin"),
     ),
     Rule(
@@ -555,11 +555,19 @@ RULES: tuple[Rule, ...] = (
         "nginx",
         BROKEN,
         "nginx loses the handshake's Upgrade or Connection ({error})",
-        "`{deploy}`; a conf by hand needs proxy_http_version 1.1 and the headers Upgrade and Connection",
+        "`{deploy}`; a hand-made conf needs proxy_http_version 1.1 and the headers Upgrade and Connection",
         lambda chain: (
             bool(chain.agent.get("probe_path"))
             and _nginx_reason("not_a_websocket", "bad_key", "no_upgrade", "no_route", "redirected")(chain)
         ),
+    ),
+    Rule(
+        "nginx_page",
+        "nginx",
+        BROKEN,
+        "visitors get neither the app nor its page ({error})",
+        "look at agent_proxy_page, and `{deploy}`",
+        lambda chain: chain.nginx.get("reason") == "bad_page" and {"error": chain.nginx.get("error", "")},
     ),
     Rule(
         "nginx_other",
@@ -574,7 +582,7 @@ RULES: tuple[Rule, ...] = (
         "nginx",
         BROKEN,
         "nginx refuses an upload of 2 MB (413)",
-        "set max_body_size of agent {agent}, and `{deploy}`; a conf by hand needs `client_max_body_size 200m;`",
+        "set max_body_size of agent {agent}, and `{deploy}`; a hand-made conf needs `client_max_body_size 200m;`",
         lambda chain: bool((chain.nginx.get("upload") or {}).get("refused")),
     ),
 )

@@ -118,7 +118,7 @@ def _says(chain: Chain, pattern: str) -> str:
 def _log(*patterns: str) -> Callable[[Chain], Match]:
     def found(chain: Chain) -> Match:
         said = [line for line in (_says(chain, pattern) for pattern in patterns) if line]
-        return bool(said) and {"error": said[0], "mend": anew(chain)}
+        return bool(said) and {"error": said[0], "fix": made_again(chain)}
 
     return found
 
@@ -150,7 +150,7 @@ def _refused_router(chain: Chain) -> Match:
     names = "|".join(re.escape(str(router["name"])) for router in _own_routers(chain))
     gone = _traefik_reason("no_route", "stopped")(chain)
     match = bool(gone and names) and _log(rf"ERR.* routerName=({names})@docker")(chain)
-    return match and {**match, "mend": _mend(chain)}
+    return match and {**match, "fix": _fix(chain)}
 
 
 def _router_middlewares(chain: Chain) -> list[str]:
@@ -162,14 +162,14 @@ def _point_middlewares(chain: Chain) -> str:
     return str((chain.proxy.get("flags") or {}).get(f"entrypoints.{_entry_point(chain)}.http.middlewares", ""))
 
 
-def _mend(chain: Chain) -> str:
+def _fix(chain: Chain) -> str:
     """Labels come with the agent, flags with Traefik."""
     upgrade = _point_middlewares(chain) and not _router_middlewares(chain)
     return f"`{chain.words()['upgrade']}`" if upgrade else chain.words()["redo"]
 
 
-def anew(chain: Chain) -> str:
-    """What was edited by hand goes back; a Traefik that is as it should be may have lost its way."""
+def made_again(chain: Chain) -> str:
+    """What was hand-edited is made again; a Traefik that is as it should be may have lost its way."""
     words = chain.words()
     if (chain.stack.get("traefik") or {}).get("reasons"):
         return f"`{words['upgrade']}`"
@@ -188,7 +188,7 @@ def _in_between(chain: Chain) -> Match:
     refused, bad = bool((chain.behind_tls.get("upload") or {}).get("refused")), _answered(chain)
     used = ", ".join(_router_middlewares(chain)) or _point_middlewares(chain)
     error = chain.behind_tls.get("error") if bad else "an upload of 2 MB is refused (413)"
-    return bool((bad or refused) and chain.nginx and used) and {"error": error, "used": used, "mend": _mend(chain)}
+    return bool((bad or refused) and chain.nginx and used) and {"error": error, "used": used, "fix": _fix(chain)}
 
 
 def _own_file(chain: Chain) -> Match:
@@ -287,7 +287,7 @@ def _two_routers(chain: Chain) -> Match:
     labels = f"take {domain} out of the other container's labels, and `docker compose up -d` there"
     return bool(other) and {
         "error": ", ".join(sorted({f"{router['name']} of {router['container']}" for router in other})),
-        "mend": f"`ansible-playbook remove-agent.yml -e agent={old[0]}`" if old else labels,
+        "fix": f"`ansible-playbook remove-agent.yml -e agent={old[0]}`" if old else labels,
     }
 
 
@@ -338,7 +338,7 @@ def _traefik_reason(*reasons: str) -> Callable[[Chain], Match]:
         bool(chain.behind_tls)
         and not chain.traefik_good
         and chain.behind_tls.get("reason") in reasons
-        and {"error": chain.behind_tls.get("error", ""), "mend": anew(chain)}
+        and {"error": chain.behind_tls.get("error", ""), "fix": made_again(chain)}
     )
 
 
@@ -347,7 +347,7 @@ def _closed(chain: Chain) -> Match:
     words, match = chain.words(), _traefik_reason("refused", "unreachable", "timeout", "tls_failed", "dns")(chain)
     hangs = chain.behind_tls.get("reason") == "timeout"
     port = f"`{words['upgrade']}`, with stack_https_port {words['port']}"
-    return match if hangs or not match else {**match, "mend": port}
+    return match if hangs or not match else {**match, "fix": port}
 
 
 QUESTIONS = (
@@ -482,7 +482,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         DEPENDS,
         "{container} has no router for {domain} ({error})",
-        "{redo}, with that domain of agent {agent}; in a compose file of your own mend the label, then `{up}`",
+        "{redo}, with that domain of agent {agent}; in a compose file of your own fix the label, then `{up}`",
         _unless_works(_no_router),
     ),
     Rule(
@@ -498,7 +498,7 @@ RULES: tuple[Rule, ...] = (
         "router",
         BROKEN,
         "another router has the name {domain}, too ({error}): who answers is chance",
-        "{mend}",
+        "{fix}",
         _two_routers,
         STOP,
     ),
@@ -537,7 +537,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not listen on port {port} ({error})",
-        "{mend}; in a compose file of your own publish it, then `{up_traefik}`",
+        "{fix}; in a compose file of your own publish it, then `{up_traefik}`",
         _closed,
     ),
     Rule(
@@ -545,7 +545,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik cannot ask Docker, so it sees no container: {error}",
-        "{mend}; in a compose file of your own mount /var/run/docker.sock, then `{up_traefik}`",
+        "{fix}; in a compose file of your own mount /var/run/docker.sock, then `{up_traefik}`",
         _log(r"docker API|Docker daemon|docker\.sock"),
     ),
     Rule(
@@ -553,7 +553,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik cannot read its files: {error}",
-        "mend that file in {root}/traefik/dynamic",
+        "fix that file in {root}/traefik/dynamic",
         _log(r"ERR.*providerName=file"),
     ),
     Rule(
@@ -561,7 +561,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik refuses the router of {container}: {error}",
-        "{mend}; in a compose file of your own mend what it names, then `{up}`",
+        "{fix}; in a compose file of your own fix what it names, then `{up}`",
         _refused_router,
     ),
     Rule(
@@ -569,7 +569,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "the middleware {used} does not let everything through: {error}",
-        "{mend}; in a compose file of your own take it out",
+        "{fix}; in a compose file of your own take it out",
         _in_between,
     ),
     Rule(
@@ -585,7 +585,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik has no route to {container}: {traefik_log}",
-        "{mend}",
+        "{fix}",
         _traefik_reason("no_route", "stopped"),
     ),
     Rule(
@@ -593,7 +593,7 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not reach {container} ({error})",
-        "{mend}",
+        "{fix}",
         _traefik_reason("proxy_error", "no_answer"),
     ),
     Rule(
@@ -609,11 +609,11 @@ RULES: tuple[Rule, ...] = (
         "traefik",
         BROKEN,
         "Traefik does not pass on what nginx answers ({error})",
-        "{mend}; `docker logs {traefik}` on {server} tells more",
+        "{fix}; `docker logs {traefik}` on {server} tells more",
         lambda chain: (
             bool(chain.behind_tls and chain.nginx)
             and not chain.traefik_good
-            and {"error": chain.behind_tls.get("error", ""), "mend": anew(chain)}
+            and {"error": chain.behind_tls.get("error", ""), "fix": made_again(chain)}
         ),
     ),
 )

@@ -33,7 +33,7 @@ _UNSOUND = (
     *("not_http", "too_large", "no_answer"),
 )
 _FAILURES = (1002, 1003, 1007, 1011, 1014)  # close codes of a server that cannot go on (RFC 6455, section 7.4.1)
-# ngrok's codes: rule, hop, codes, what is wrong, what mends it.
+# ngrok's codes: rule, hop, codes, what is wrong, what fixes it.
 _ON_LAPTOP = "on the laptop: `ngrok http --url={target_url} PORT`"
 CODES: tuple[tuple[str, str, tuple[int, ...], str, str], ...] = (
     (
@@ -146,7 +146,7 @@ CODES: tuple[tuple[str, str, tuple[int, ...], str, str], ...] = (
         EDGE,
         (3202,),
         "the tunnel's circuit breaker is open ({code})",
-        "mend the app's errors 500, or remove the circuit breaker from the tunnel's traffic policy",
+        "fix the app's errors 500, or remove the circuit breaker from the tunnel's traffic policy",
     ),
     (
         "edge_ip",
@@ -319,7 +319,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "the app takes the request and does not answer",
-        "on the laptop: start the app anew, and read what it prints",
+        "on the laptop: start the app again, and read what it prints",
         lambda chain: chain.answered and not chain.code and _reason(chain, "timeout"),
     ),
     Rule(
@@ -327,7 +327,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "the app itself answers {error}",
-        "on the laptop: read what the app prints, and mend it",
+        "on the laptop: read what the app prints, and fix it",
         lambda chain: (
             _apps_answer(chain) and chain.tunnel.get("status", 0) >= 500 and {"error": str(chain.tunnel["status"])}
         ),
@@ -386,7 +386,7 @@ RULES: tuple[Rule, ...] = (
         "app",
         BROKEN,
         "the app's WebSocket is not sound ({error})",
-        "on the laptop: start the app anew, and read what it prints",
+        "on the laptop: start the app again, and read what it prints",
         lambda chain: (
             (
                 _breaks(chain)
@@ -405,7 +405,7 @@ RULES: tuple[Rule, ...] = (
         "app_origin",
         WARN,
         "the app takes WebSockets from any website (enableCORS=false): the proxy refuses them, its own URL does not",
-        "remove `enableCORS = false` from the app's .streamlit/config.toml, and start it anew",
+        "remove `enableCORS = false` from the app's .streamlit/config.toml, and start it again",
         lambda chain: (
             chain.agent.get("profile") == "streamlit" and (chain.tunnel.get("foreign") or {}).get("status") == 101
         ),
@@ -512,7 +512,7 @@ RULES: tuple[Rule, ...] = (
         "edge",
         BROKEN,
         "the tunnel refuses with 403 even what carries tunnel_secret",
-        "write the tunnel_secret of agent {agent} into the policy.yml of the laptop, and start ngrok anew",
+        "write the tunnel_secret of agent {agent} into the policy.yml of the laptop, and start ngrok again",
         _secret_refused,
     ),
     Rule(

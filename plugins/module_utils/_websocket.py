@@ -68,7 +68,7 @@ REASONS = {
     "unforeseen": "no_answer",
 }
 
-# A page stands in place of the app; an answer of the app that it has no WebSocket here.
+# A page stands where the app was; an answer of the app that it has no WebSocket here.
 PAGES = ("offline", "app_down", "rate_limit", "quota", "tunnel_refused", "maintenance")
 NO_WEBSOCKET = (
     *("refused_origin", "bad_key", "no_upgrade", "not_a_websocket"),
@@ -128,7 +128,7 @@ def accept_for(key: str) -> str:
 
 
 def handshake(key: str, origin: str, subprotocols: list[str]) -> list[tuple[str, str]]:
-    """The headers of RFC 6455, section 4.1, beside Host."""
+    """The headers of RFC 6455, section 4.1, next to Host."""
     headers = [
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
@@ -229,9 +229,9 @@ def judge_get(answer: dict[str, Any], page: bool, websocket: bool) -> tuple[str,
         return word, f"{got}: {_SENTENCES[word]}{f' ({code})' if code else ''}"
     if page:
         sound = answer["sound"] or kind == STREAM  # which is no form of it
-        return ("ok", "") if state and sound else ("bad_page", f"{got} in place of the page")
+        return ("ok", "") if state and sound else ("bad_page", f"{got} instead of the page")
     if kind == STREAM and not answer["sound"] and status not in (401, 403):  # who asks for a login is there
-        return "no_stream", f"{got} in place of a stream of events"
+        return "no_stream", f"{got} instead of a stream of events"
     if not websocket and not 0 < status < 500:
         return "proxy_error", got
     return "ok", ""

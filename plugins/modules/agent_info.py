@@ -7,290 +7,229 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: agent_info
-short_description: Compare an agent's running container with the wanted one
+short_description: What runs on a server, one row for each agent
 version_added: 0.1.0
 description:
-  - Looks at the running state, not at what a run happened to change, so that a run that was killed between two steps is
-    healed by the next one.
-  - What nginx reads only needs a reload. What compose owns needs a new container.
+  - Tells the active release, the container and the tunnel of all agents of a server in one call.
+  - Changes nothing. A server that cannot be asked is a row that says so, and no failure of the task.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
-  - locki.vaettir.agent
   - locki.vaettir.attributes.info
   - locki.vaettir.attributes
 options:
-  image:
-    description: Image of the service.
-    type: str
+  root:
+    description: The project folder. A leading C(~) is the login user's home.
+    type: path
     required: true
-  base_image:
-    description: Image it must be built on. Empty does not look.
+  project:
+    description: Name of the compose project.
     type: str
+    default: vaettir
+  ca_path:
+    description: PEM file of the authority of Traefik's certificate, on the server. Empty for the system's own.
+    type: path
     default: ''
-  files:
-    description:
-      - Name of a file in a release, and the SHA-256 in hexadecimal digits of its wanted content. Without any, nothing
-        is compared.
-      - C(Dockerfile) and C(entrypoint.sh) make an image, C(compose.yml) is compose's own matter, all others are what
-        nginx reads.
-    type: dict
-    default: {}
-  tunnel:
-    description: SHA-256 in hexadecimal digits of the tunnel's secret. Empty if it has none.
-    type: str
-    default: ''
-  environment:
-    description: Keys of C(.env) that this run sets, with their values. Other keys are read from C(.env).
-    type: dict
-    default: {}
-  live:
-    description:
-      - Live paths relative to O(root), and their names in a release. Only for a service of the folder's owner, whose
-        image cannot be asked what it has.
-      - Then what runs is right when it is the current release and the live files are that release's.
-    type: dict
-    default: {}
-  pending:
-    description: Whether the compose service's own definition is about to change (known in check mode only).
-    type: bool
-    default: false
+  agents:
+    description: The declared agents. Settings that are not listed here are left out.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the agent.
+        type: str
+        required: true
+      url:
+        description: URL of its WebSocket, which is asked through Traefik on the server.
+        type: str
+        required: true
+      origin:
+        description: Its public URL without a path.
+        type: str
+        required: true
+  only:
+    description: Names of the agents to tell of. Empty for all that are declared or deployed.
+    type: list
+    elements: str
+    default: []
+notes:
+  - A playbook passes settings as the filter P(locki.vaettir.agent_settings#filter) returns them. The URL and the origin
+    are made of them on the control node.
 """
 
 EXAMPLES = r"""
-- name: Compare
+- name: Ask for the status
   locki.vaettir.agent_info:
-    root: /home/deploy/vaettir
-    name: ocapistaine
-    image: vaettir-ocapistaine:proxy
-    base_image: nginx:1.30.6
-    files:
-      offline.js: "{{ lookup('ansible.builtin.file', 'offline.js') | hash('sha256') }}"
-  register: state
+    root: ~/vaettir
+    agents: "{{ settings }}"
+  register: status
 """
 
 RETURN = r"""
-build:
-  description: Why the image must be built. Empty when it must not.
+rows:
+  description: One for each agent, the declared ones first.
   type: list
-  elements: str
+  elements: dict
   returned: always
-  sample: [Dockerfile differs]
-start:
-  description: Why compose must start the container, with nothing running that could be replaced.
-  type: list
-  elements: str
-  returned: always
-  sample: [there is no container]
-replace:
-  description: Why the running container must be replaced. Empty when it must not.
-  type: list
-  elements: str
-  returned: always
-  sample: [its compose service differs]
-reload:
-  description: Why nginx must be reloaded. Empty when it must not.
-  type: list
-  elements: str
-  returned: always
-  sample: [ocapistaine.conf.template differs]
-present:
-  description: What Docker has of the agent.
-  type: list
-  elements: str
-  choices: [container, images, volume]
-  returned: always
-containers:
-  description: Names of its containers, those that drain or are tried, or that a killed run left, included.
-  type: list
-  elements: str
-  returned: always
-address:
-  description: The container's IP address on the host. Empty when it does not run.
-  type: str
-  returned: always
-health:
-  description: Docker's word for the container's health. Empty when it does not run.
-  type: str
-  returned: always
-image:
-  description: ID of the image that the container runs. Empty when it does not run.
-  type: str
-  returned: always
-draining:
-  description: How many of nginx's workers live on for sockets that were open before a reload.
-  type: int
-  returned: always
-release:
-  description: ID of the current release. Empty if there is none.
+  contains:
+    server:
+      description: The server, as the inventory calls it.
+      type: str
+    agent:
+      description: The agent. Empty in the row of a server that has none, or cannot be asked.
+      type: str
+    release:
+      description: ID of the active release. Empty if there is none.
+      type: str
+    released:
+      description: When it was made.
+      type: str
+    age:
+      description: How long ago that was, in seconds.
+      type: int
+    by:
+      description: Who made it.
+      type: str
+    verified:
+      description: When it was verified. Empty if it was not.
+      type: str
+    image:
+      description: ID of the image that the container runs. Empty when it does not run.
+      type: str
+    container:
+      description: Docker's word for the container's health, or why it does not run.
+      type: str
+    draining:
+      description: How many of nginx's workers live on for sockets that were open before a reload.
+      type: int
+    tunnel:
+      description: What a handshake through Traefik met.
+      type: str
+      sample: offline (app)
+    busy:
+      description: Whether a run releases it just now.
+      type: bool
+problem:
+  description: Why the server cannot be asked. Empty when it can.
   type: str
   returned: always
 """
 
+import contextlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _dotenv, _files, _module, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _chain,
+    _containers,
+    _docker,
+    _module,
+    _probe,
+    _release,
+    _stack,
+    _websocket,
+)
 
-IMAGE_FILES = ("Dockerfile", "entrypoint.sh")
-
-
-def differing(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
-    """A sentence for each name whose digest is another one, or is there on one side only."""
-    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    return [f"{name} {'differs' if name in wanted else 'goes'}" for name in names]
-
-
-def built_on(image: dict[str, Any], base: dict[str, Any]) -> bool:
-    """An image begins with the layers of the image that it was built on."""
-    layers, below = image["RootFS"]["Layers"], base["RootFS"]["Layers"]
-    return bool(layers[: len(below)] == below)
+AT_ONCE = 8  # questions
 
 
-def containers(project: str, name: str) -> list[str]:
-    """All of it, also those that drain or are tried, and what a killed run left, which are not compose's or another
-    project's. A service of the owner's may have the same name, but not our labels."""
-    labels = (_docker.AGENT_LABEL, _agent.TRIAL_LABEL, f"{_docker.COMPOSE}project")
-    words = "\t".join(["{{.Names}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
-    found = []
-    for line in _docker.docker("ps", "--all", "--format", words)[1].splitlines():
-        container, agent, trial, whose = line.split("\t")
-        named = container.startswith((f"{project}-{name}-", f"{project}-next-{name}-"))
-        if name in (agent, trial) and (whose == project or named):
-            found.append(container)
-    return sorted(found)
+def of_release(root: str, name: str, now: float) -> dict[str, Any]:
+    """The active one, and what is known of it."""
+    store = _release.Store(root, name)
+    release, facts = store.current().release, {}
+    with contextlib.suppress(_release.ReleaseError, ValueError, OSError):  # of a folder that was deleted, say
+        facts = store.facts(release)
+    made = _chain.moment(facts.get("time"))
+    return {
+        "release": release,
+        "released": facts.get("time") or "",
+        "age": None if made is None else max(0, int(now - made)),
+        "by": facts.get("by") or "",
+        "verified": facts.get("verified") or "",
+        "busy": store.busy(),
+    }
 
 
-class AgentInfo:
-    def __init__(self, params: dict[str, Any]) -> None:
-        self.params = params
-        self.root, self.name = params["root"], params["name"]
-        self.store = _release.Store(self.root, self.name)
-        self.container = _agent.Agent(params["project"], self.name).current()
-        self.running = self.container if _docker.running(self.container) else None
-        self.containers = containers(params["project"], self.name)
-        self.image = _docker.inspect("image", params["image"])
-        self.state = _agent.state(self.running["Id"]) if self.running else _release.State()
+def of_container(container: dict[str, Any] | None) -> dict[str, Any]:
+    if not container:
+        return {"image": "", "container": "there is no container", "draining": 0}
+    if not _docker.running(container):
+        return {"image": "", "container": f"it is {container['State']['Status']}", "draining": 0}
+    draining = None
+    with contextlib.suppress(_docker.DockerError):  # what cannot be asked is not known
+        draining = _containers.state(container["Id"]).draining
+    return {"image": container["Image"], "container": _docker.health(container) or "running", "draining": draining}
 
-    def collect(self) -> dict[str, Any]:
-        build = self.build_reasons()
-        return {
-            "build": build,
-            "start": self.start_reasons(),
-            "replace": self.replace_reasons(bool(build)),
-            "reload": self.reload_reasons(),
-            "present": self.present(),
-            "containers": self.containers,
-            "address": _docker.address(self.running) if self.running else "",
-            "health": _docker.health(self.running) if self.running else "",
-            "image": self.running["Image"] if self.running else "",
-            "draining": self.state.draining,
-            "release": self.store.current().release,
-        }
 
-    def present(self) -> list[str]:
-        label = f"label={_docker.AGENT_LABEL}={self.name}"
-        found = {
-            "container": bool(self.containers),
-            "images": bool(_docker.docker("image", "ls", "--quiet", "--filter", label)[1]),
-            "volume": bool(_docker.inspect("volume", f"{self.params['project']}_{self.name}-cache")),
-        }
-        return [kind for kind, there in found.items() if there]
+def tunnel(answer: dict[str, Any]) -> str:
+    """A handshake's answer in a word or two; any that comes from the app is good."""
+    reason, state = _websocket.REASONS[answer["reason"]], answer["state"]
+    if reason in ("ok", "not_a_websocket", "refused_origin"):
+        return "ok"
+    return f"{reason} ({state})" if state not in ("", reason) else reason
 
-    def build_reasons(self) -> list[str]:
-        if not self.image:
-            return [f"there is no image {self.params['image']}"]
-        if self.other_base(self.image):
-            return [f"it is not built on {self.params['base_image']}"]
-        if not self.running:
-            return ["the container does not run, so what is in its image is not known"]
-        wanted = {name: digest for name, digest in self.params["files"].items() if name in IMAGE_FILES}
-        return differing(wanted, {name: self.state.files.get(f"image:{name}", "") for name in wanted})
 
-    def other_base(self, image: dict[str, Any]) -> bool:
-        """By its name, which may not have been pulled yet; or because that name is another image by now."""
-        wanted = self.params["base_image"]
-        if not wanted:
-            return False
-        base = _docker.inspect("image", wanted)
-        return _docker.labels(image).get(_docker.BASE_LABEL) != wanted or bool(base and not built_on(image, base))
+def handshake(agent: dict[str, Any], ca_path: str) -> str:
+    question = {"address": "127.0.0.1", "origin": agent["origin"], "ca_path": ca_path, "ping": False}
+    return tunnel(_probe.ask(agent["url"], **question))
 
-    def start_reasons(self) -> list[str]:
-        if not self.container:
-            return ["there is no container"]
-        return [] if self.running else [f"it is {self.container['State']['Status']}"]
 
-    def replace_reasons(self, build: bool) -> list[str]:
-        if not self.running:
-            return []
-        if self.params["live"]:
-            return [] if self.released(self.running) else ["the files are not those of the release that runs"]
-        reasons = []
-        if build:
-            reasons.append("its image is built anew")
-        elif self.image and self.running["Image"] != self.image["Id"]:
-            reasons.append("it does not run this image")
-        if _docker.health(self.running) == "unhealthy":
-            reasons.append("it is unhealthy")
-        if self.params["files"] and not self.sees(self.store.current().release):
-            reasons.append("its releases are gone")
-        if self.params["pending"] or self.service_differs(self.running):
-            reasons.append("its compose service differs")
-        return reasons
+def containers() -> list[dict[str, Any]]:
+    try:
+        return _docker.containers("--all")
+    except _docker.DockerError as error:
+        raise _docker.DockerError(f"Docker: {error}") from None
 
-    def sees(self, release: str) -> bool:
-        """What is mounted is the folder that was there when it started, even when that was deleted and made again."""
-        return bool(release) and self.state.release in (release, None)
 
-    def released(self, container: dict[str, Any]) -> bool:
-        """Whether the live files are the current release, and it runs."""
-        release = self.store.current().release
-        if self.params["pending"] or release not in self.store.ids():
-            return False
-        facts, live = self.store.facts(release), self.store.live(self.params["live"])
-        return bool(facts["image"] == container["Image"] and facts["digest"] == _release.digest(live))
+def rows(params: dict[str, Any]) -> list[dict[str, Any]]:
+    root, project, there = os.path.abspath(params["root"]), params["project"], containers()
+    declared, deployed = {agent["name"]: agent for agent in params["agents"]}, _stack.agents(root)
+    names = [name for name in dict.fromkeys([*declared, *deployed]) if name in (params["only"] or [name])]
+    reached = {*deployed, *_stack.project_state(root, project, there)["owners_services"]}
 
-    def service_differs(self, container: dict[str, Any]) -> bool:
-        """Asked with the container's own values: a changed value is none of the service."""
-        own = _docker.environment(container)
-        values = {key: own.get(key, "") for key in self.store.env_keys}
-        wanted, error = _agent.compose_hash(self.root, self.name, values)
-        if error:  # compose cannot read another agent's file, say: our own file tells whether that matters now
-            live = _files.read_bytes(os.path.join(self.root, "agents", f"{self.name}.yml"))
-            return live != _files.read_bytes(self.store.path(self.store.current().release, "compose.yml"))
-        return wanted != _docker.labels(container).get(_agent.CONFIG_HASH)
+    def word(name: str) -> str:
+        if name not in declared:
+            return "not declared"
+        return handshake(declared[name], params["ca_path"]) if name in reached else "not deployed"
 
-    def reload_reasons(self) -> list[str]:
-        if not self.running or not self.params["files"]:
-            return []
-        others = (*IMAGE_FILES, "compose.yml")
-        wanted = {name: digest for name, digest in self.params["files"].items() if name not in others}
-        wanted[_release.VALUES] = _files.digest(_release.values(self.name, self.environment()))
-        if self.params["tunnel"]:
-            wanted["tunnel"] = self.params["tunnel"]
-        return differing(wanted, {name: found for name, found in self.state.files.items() if ":" not in name})
+    def container(name: str) -> dict[str, Any]:
+        return of_container(_docker.called(there, _containers.Containers(project, name).container_name))
 
-    def environment(self) -> dict[str, str]:
-        given = {key: str(value) for key, value in self.params["environment"].items()}
-        return {**_dotenv.read(self.store.environment()), **given}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [(name, pool.submit(container, name), pool.submit(word, name)) for name in names]
+        return [
+            {"agent": name, **of_release(root, name, time.time()), **runs.result(), "tunnel": answer.result()}
+            for name, runs, answer in asked
+        ]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_module.AGENT,
-            "image": {"type": "str", "required": True},
-            "base_image": {"type": "str", "default": ""},
-            "files": {"type": "dict", "default": {}},
-            "tunnel": {"type": "str", "default": "", "no_log": True},
-            "environment": {"type": "dict", "default": {}},
-            "live": {"type": "dict", "default": {}},
-            "pending": {"type": "bool", "default": False},
+            **_module.SERVER,
+            "ca_path": {"type": "path", "default": ""},
+            "agents": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "url": {"type": "str", "required": True},
+                    "origin": {"type": "str", "required": True},
+                },
+            },
+            "only": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    _module.finish(module, lambda: AgentInfo(module.params).collect())
+    try:
+        _module.finish(module, lambda: {"rows": rows(module.params)})
+    except ValueError as error:  # a question that cannot be asked
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

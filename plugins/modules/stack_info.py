@@ -33,7 +33,7 @@ options:
     type: str
     default: vaettir
   control_time:
-    description: The control node's clock as it asks, in seconds since 1970, to be given back beside the server's own.
+    description: The control node's clock as it asks, in seconds since 1970, to be given back next to the server's own.
     type: float
     default: 0
   definition:
@@ -148,7 +148,7 @@ traefik:
       type: list
       elements: str
     reasons:
-      description: Why C(docker compose up) would make it anew. Empty when it would not, or when nobody knows.
+      description: Why C(docker compose up) would replace it. Empty when it would not, or when nobody knows.
       type: list
       elements: str
       sample: [its compose service differs]
@@ -186,7 +186,7 @@ owners_services:
   elements: str
   returned: always
 curl:
-  description: Whether there is a curl command, with which a deploy proves itself.
+  description: Whether there is a curl command, with which a deploy verifies itself.
   type: bool
   returned: always
 compose_files:
@@ -234,200 +234,10 @@ agents:
   returned: always
 """
 
-import contextlib
-import glob
-import json
 import os
-import pwd
-import re
-import shutil
-import subprocess
-import time
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _files, _module, _names, _traefik
-
-# In the order in which compose looks for them.
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-_NOBODYS: dict[str, Any] = {"project": "", "services": {}, "built": [], "named": {}, "error": ""}
-_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
-
-
-def parse_os_release(text: str) -> dict[str, str]:
-    pairs = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', text, re.MULTILINE))
-    return {"id": pairs.get("ID", ""), "version": pairs.get("VERSION_ID", "")}
-
-
-def parse_listeners(text: str) -> dict[int, str]:
-    """Port -> socket inode of the listening sockets of /proc/net/tcp or tcp6."""
-    result = {}
-    for line in text.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 9 and fields[3] == _LISTEN:
-            result[int(fields[1].rsplit(":", 1)[1], 16)] = fields[9]
-    return result
-
-
-def listeners() -> dict[int, str]:
-    result: dict[int, str] = {}
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        content = _files.read_bytes(name)
-        result.update(parse_listeners((content or b"").decode()))
-    return result
-
-
-def program_of(inode: str) -> str:
-    """Name of the program that holds a socket; empty where only root could see it."""
-    for link in glob.glob("/proc/[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(link) == f"socket:[{inode}]":
-                process = link.split("/")[2]
-                with open(f"/proc/{process}/comm", encoding="utf-8") as stream:
-                    return stream.read().strip()
-    return ""
-
-
-def published(container: dict[str, Any]) -> list[int]:
-    bindings = [binding for found in (container["NetworkSettings"]["Ports"] or {}).values() for binding in found or []]
-    return sorted({int(binding["HostPort"]) for binding in bindings})
-
-
-def compose_hash(root: str, service: str, definition: str) -> str:
-    """The service's config hash as it will be with that compose file; empty where compose cannot read the project."""
-    override = "docker-compose.override.yml"
-    files = ["-f", "-", *(["-f", override] if os.path.exists(os.path.join(root, override)) else [])]
-    command = ["compose", *files, "--profile", "*", "config", "--hash", service]
-    fields = _docker.docker(*command, cwd=root, stdin=definition)[1].split()
-    return fields[1] if fields[:1] == [service] else ""
-
-
-def traefik_reasons(root: str, container: dict[str, Any], definition: str) -> list[str]:
-    reasons = []
-    wanted = compose_hash(root, "traefik", definition)
-    if wanted and wanted != _docker.labels(container).get(_agent.CONFIG_HASH):
-        reasons.append("its compose service differs")
-    image = _docker.inspect("image", container["Config"]["Image"])
-    if image and image["Id"] != container["Image"]:
-        reasons.append(f"{container['Config']['Image']} is another image now")
-    return reasons
-
-
-def traefik_state(root: str, name: str, definition: str) -> dict[str, Any]:
-    container = _docker.inspect("container", name)
-    if not container:
-        told = dict.fromkeys(("status", "health", "image", "version", "godebug"), "")
-        return {**told, "ports": [], "command": [], "reasons": []}
-    return {
-        "status": container["State"]["Status"],
-        "health": _docker.health(container),
-        "image": container["Config"]["Image"],
-        "version": _traefik.version(container),
-        "godebug": _docker.environment(container).get("GODEBUG", ""),
-        "ports": published(container),
-        "command": container["Config"]["Cmd"] or [],
-        "reasons": traefik_reasons(root, container, definition) if definition else [],
-    }
-
-
-def taken_ports(ports: list[int], ours: list[int]) -> list[dict[str, Any]]:
-    open_ports = listeners()
-    result = []
-    for port in ports:
-        if port in open_ports and port not in ours:
-            _status, output, _error = _docker.docker("ps", "--filter", f"publish={port}", "--format", "{{.Names}}")
-            holder = f"container {output.split()[0]}" if output.split() else program_of(open_ports[port])
-            result.append({"port": port, "by": holder or "another program"})
-    return result
-
-
-def project_state(root: str, project: str) -> dict[str, Any]:
-    """Whose the project's containers are: another folder's, or the owner's own services in this one."""
-    labels = (f"{_docker.COMPOSE}project.working_dir", f"{_docker.COMPOSE}service", _docker.AGENT_LABEL)
-    form = "|".join(f'{{{{.Label "{label}"}}}}' for label in labels)
-    command = ["ps", "--all", "--filter", f"label={_docker.COMPOSE}project={project}", "--format", form]
-    rows = [line.split("|") for line in _docker.docker(*command)[1].splitlines()]
-    return {
-        "other_root": next((folder for folder, *_rest in rows if folder and folder != root), ""),
-        "owners_services": sorted({service for _folder, service, agent in rows if not agent and service != "traefik"}),
-    }
-
-
-def owners_compose(root: str) -> dict[str, Any]:
-    status, output, error = _docker.docker("compose", "--profile", "*", "config", "--format", "json", cwd=root)
-    if status:
-        return {**_NOBODYS, "error": _docker.last_line(error).removeprefix("error while interpolating ")}
-    found = json.loads(output)
-    services = found.get("services") or {}
-    return {
-        "project": found["name"],
-        "services": {name: entry.get("image") or f"{found['name']}-{name}" for name, entry in services.items()},
-        "built": sorted(name for name, entry in services.items() if "build" in entry),
-        "named": {name: entry["container_name"] for name, entry in services.items() if entry.get("container_name")},
-        "error": "",
-    }
-
-
-def git_state(root: str) -> dict[str, Any]:
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return None
-        return done.stdout if done.returncode == 0 else None
-
-    if not os.path.exists(os.path.join(root, ".git")):
-        return {"exclude_file": "", "tracked": []}
-    exclude = (git("rev-parse", "--git-path", "info/exclude") or ".git/info/exclude").strip()
-    tracked = (git("ls-files", "-z") or "").split("\0")
-    return {"exclude_file": os.path.join(root, exclude), "tracked": [name for name in tracked if name]}
-
-
-def fragments(root: str) -> list[str]:
-    return [os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(root, "agents/*.yml"))]
-
-
-def routers() -> list[dict[str, Any]]:
-    """Nothing where Docker does not answer."""
-    with contextlib.suppress(_docker.DockerError):
-        return [router for container in _docker.containers() for router in _traefik.routers(container)]
-    return []
-
-
-def collect(root: str, ports: list[int], project: str, definition: str) -> dict[str, Any]:
-    form = "{{.Server.Version}} {{.Server.MinAPIVersion}}"
-    status, versions, error = _docker.docker("version", "--format", form, timeout=20)
-    version, _space, min_api = versions.strip().partition(" ") if status == 0 else ("", "", "")
-    _compose_status, compose, _error = _docker.docker("compose", "version", "--short", timeout=20)
-    manifest = _files.Manifest(root)
-    traefik = traefik_state(root, f"{project}-traefik-1", definition)
-    release = _files.read_bytes("/etc/os-release") or b""
-    names = [name for name in COMPOSE_NAMES if os.path.lexists(os.path.join(root, name)) and not manifest.owns(name)]
-    return {
-        "root": root,
-        "managed": manifest.exists,
-        "written": manifest.paths(),
-        "user": pwd.getpwuid(os.geteuid()).pw_name,
-        "time": time.time(),
-        **_files.room(root),
-        "distribution": parse_os_release(release.decode(errors="replace")),
-        "docker": {
-            "installed": status != 127,
-            "version": version,
-            "min_api": min_api,
-            "error": "" if status == 0 else error.splitlines()[-1] if error else "no answer",
-        },
-        "compose": {"version": compose.strip().lstrip("v")},
-        "traefik": traefik,
-        "routers": routers(),
-        "taken_ports": taken_ports(ports, traefik["ports"]),
-        **project_state(root, project),
-        "curl": shutil.which("curl") is not None,
-        "compose_files": names,
-        "owners": owners_compose(root) if names else _NOBODYS,
-        "git": git_state(root),
-        "agents": sorted(set(fragments(root)) - _names.RESERVED_NAMES),
-    }
+from ansible_collections.locki.vaettir.plugins.module_utils import _module, _stack
 
 
 def main() -> None:
@@ -447,7 +257,7 @@ def main() -> None:
         module,
         lambda: {
             "control_time": given["control_time"],
-            **collect(root, given["ports"], given["project"], given["definition"]),
+            **_stack.collect(root, given["ports"], given["project"], given["definition"]),
         },
     )
 

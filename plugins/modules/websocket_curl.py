@@ -11,10 +11,13 @@ short_description: Try a WebSocket opening handshake with curl
 version_added: 0.1.0
 description:
   - Runs curl with the opening handshake of RFC 6455, section 4.1, over HTTP/1.1, with a fresh random 16-byte key, and
-    checks
-    RV(ignore:Sec-WebSocket-Accept) as section 4.2.2 tells.
-  - Decides on the status and on that header only. Refusal texts differ between servers and versions.
-  - curl would wait on the open connection. It is ended as soon as the headers are there.
+    checks RV(ignore:Sec-WebSocket-Accept) as section 4.2.2 tells.
+  - Tries one handshake (O(url)), or several in one call (O(handshakes)).
+  - curl sends and receives every byte, so this module is a second witness next to
+    M(locki.vaettir.websocket_probe), which has a client of its own. Both judge an answer by the same rules.
+  - Decides on the status and the header fields only. Refusal texts differ between servers and versions.
+  - curl would wait on the open connection. The module ends curl as soon as the header is there.
+  - An answer that is not the wanted one is a result and no failure of the task. Judge RV(reason) or RV(results[].met).
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
@@ -27,18 +30,25 @@ attributes:
     support: N/A
 requirements:
   - curl on the host that runs the module
+seealso:
+  - module: locki.vaettir.websocket_probe
+    description: The same handshake with Python, and further questions. It has finer words for what this module says.
+  - name: RFC 6455
+    description: The WebSocket protocol.
+    link: https://www.rfc-editor.org/rfc/rfc6455
 options:
   url:
-    description: C(http) or C(https) URL of the WebSocket endpoint.
+    description:
+      - C(http) or C(https) URL of the WebSocket endpoint.
+      - Either O(url) or O(handshakes) is required.
     type: str
-    required: true
   address:
     description: >-
-      Address to connect to instead of the one that the URL's host name has. Server name and Host stay the URL's.
+      IP address to connect to instead of the one that the URL's host name has. Server name and Host stay the URL's.
     type: str
     default: ''
   origin:
-    description: Origin header (RFC 6454). Empty sends none.
+    description: Origin header (RFC 6454, section 7). Empty sends none.
     type: str
     default: ''
   ca_path:
@@ -51,13 +61,62 @@ options:
     type: bool
     default: true
   timeout:
-    description: Longest time for the whole handshake, in seconds.
+    description: Longest time for one whole handshake, in seconds, from 1.
     type: int
     default: 10
+  handshakes:
+    description:
+      - Several handshakes, at most 8 of them at a time. Their results come in the same order as RV(results).
+      - One whose answer is not among its O(handshakes[].expected) is tried again for O(patience).
+    type: list
+    elements: dict
+    suboptions:
+      url:
+        description: As O(url).
+        type: str
+        required: true
+      address:
+        description: As O(address), which is used where this is empty.
+        type: str
+        default: ''
+      origin:
+        description: As O(origin), which is used where this is empty.
+        type: str
+        default: ''
+      expected:
+        description: The values of RV(results[].reason) to wait for. An empty list takes any answer.
+        type: list
+        elements: str
+        choices:
+          - ok
+          - dns
+          - refused
+          - timeout
+          - tls_untrusted
+          - no_answer
+          - refused_origin
+          - not_a_websocket
+          - no_route
+          - stopped
+          - offline
+          - proxy_error
+          - bad_accept
+        default: []
+      label:
+        description: Text to find the result by, such as the agent's name. It is returned as it is.
+        type: str
+        default: ''
+  patience:
+    description:
+      - How long to try O(handshakes) again that have not met their O(handshakes[].expected), in seconds, from 0.
+      - The module pauses for 0.5 seconds between two rounds. V(0) tries each handshake once.
+      - The last round begins when this time is over. A round takes at most O(timeout) for every 8 handshakes in it.
+    type: float
+    default: 0
 """
 
 EXAMPLES = r"""
-- name: Through Traefik on this very server
+- name: Try a handshake through Traefik on this very server
   locki.vaettir.websocket_curl:
     url: https://ocapistaine.vaettir.example.org/_stcore/stream
     address: 127.0.0.1
@@ -65,96 +124,149 @@ EXAMPLES = r"""
   register: handshake
   until: handshake.upgraded
   retries: 5
+
+- name: Try two agents in one call, and give each 20 seconds to come up
+  locki.vaettir.websocket_curl:
+    handshakes:
+      - label: ocapistaine
+        url: https://ocapistaine.vaettir.example.org/_stcore/stream
+        origin: https://ocapistaine.vaettir.example.org
+        expected: [ok]
+      - label: gradio
+        url: https://gradio.vaettir.example.org/
+        origin: https://gradio.vaettir.example.org
+        expected: [ok, not_a_websocket, offline]
+    address: 127.0.0.1
+    patience: 20
+  register: second
+
+- name: Every agent answers as expected
+  ansible.builtin.assert:
+    that: second.results | rejectattr('met') | length == 0
+    fail_msg: "{{ second.results | rejectattr('met') | map(attribute='error') | join('; ') }}"
 """
 
 RETURN = r"""
 upgraded:
   description: Whether the answer was 101 with the right Sec-WebSocket-Accept.
   type: bool
-  returned: always
+  returned: when O(url) is set
+  sample: true
 reason:
   description:
     - V(ok) for RV(upgraded); V(bad_accept) for 101 with a wrong Sec-WebSocket-Accept.
-    - V(offline) for the agent's offline page.
+    - V(offline) for the agent's offline page, and for an error of ngrok's own edge.
     - V(stopped) for the page container's, which answers where Traefik has no agent.
     - V(no_route) for Traefik's own 404, V(refused_origin) for 403.
     - V(not_a_websocket) for any other answer below 500, V(proxy_error) for one above.
     - V(dns), V(refused), V(timeout), V(tls_untrusted), V(no_answer) when no answer came.
   type: str
-  returned: always
+  returned: when O(url) is set
   sample: ok
 state:
   description: What the agent's nginx says of the tunnel. Empty when it says nothing.
   type: str
-  returned: always
+  returned: when O(url) is set
   sample: offline
 status:
-  description: HTTP status. V(0) when there was no answer.
+  description: HTTP status (RFC 9110, section 15). V(0) when there was no answer.
   type: int
-  returned: always
+  returned: when O(url) is set
   sample: 101
 headers:
-  description: Headers of the answer, names in lower case.
+  description: Headers of the answer, names in lower case, values of the same name joined by a comma.
   type: dict
-  returned: always
+  returned: when O(url) is set
+  sample: {server: nginx, upgrade: websocket, connection: upgrade}
 curl_exit:
-  description: curl's exit status. V(0) also when we ended it after the headers.
+  description: curl's exit status. V(0) also when the module ended curl after the header.
   type: int
-  returned: always
+  returned: when O(url) is set
+  sample: 0
 error:
-  description: What went wrong, in curl's or our words. Empty when RV(upgraded) is true.
+  description: What went wrong, in curl's words or ours. Empty when RV(upgraded) is true.
   type: str
-  returned: always
+  returned: when O(url) is set
+  sample: 'answer 404 instead of 101: Traefik, or whatever is in its place, has no route to an agent for this name'
 command:
   description: The command, to be repeated by hand.
   type: str
-  returned: always
+  returned: when O(url) is set
+  sample: curl --http1.1 -sSv -o /dev/null https://ocapistaine.vaettir.example.org/_stcore/stream
+results:
+  description: The last answer to each handshake, in the order of O(handshakes).
+  type: list
+  elements: dict
+  returned: when O(handshakes) is set
+  contains:
+    label:
+      description: As given in O(handshakes[].label).
+      type: str
+      sample: ocapistaine
+    url:
+      description: As given in O(handshakes[].url).
+      type: str
+      sample: https://ocapistaine.vaettir.example.org/_stcore/stream
+    reason:
+      description: As RV(reason).
+      type: str
+      sample: ok
+    status:
+      description: As RV(status).
+      type: int
+      sample: 101
+    state:
+      description: As RV(state).
+      type: str
+      sample: offline
+    error:
+      description: As RV(error).
+      type: str
+      sample: 'curl: (7) Failed to connect to ocapistaine.vaettir.example.org port 443'
+    command:
+      description: As RV(command).
+      type: str
+      sample: curl --http1.1 -sSv -o /dev/null https://ocapistaine.vaettir.example.org/_stcore/stream
+    met:
+      description: Whether RV(results[].reason) is among O(handshakes[].expected), or that is empty.
+      type: bool
+      sample: true
 """
 
 import base64
-import hashlib
 import os
 import shlex
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.locki.vaettir.plugins.module_utils import _http, _names, _websocket
 
-_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
-STATE_HEADER = "x-vaettir-state"  # set by the agent's nginx on its offline page only
+WORDS = list(dict.fromkeys(_websocket.REASONS.values()))
 # curl's exit statuses (curl manual, EXIT CODES)
 _CURL_BAD_CA = 77
 _CURL_REASONS = {6: "dns", 7: "refused", 28: "timeout", 35: "tls_untrusted", 60: "tls_untrusted"}
-_HEADER_LIMIT = 65536  # bytes; a hostile server must not fill our memory
+_AT_ONCE = 8  # curl processes
+_PAUSE = 0.5  # seconds between two rounds
+_SHARED = {"address": {"type": "str", "default": ""}, "origin": {"type": "str", "default": ""}}
+_HANDSHAKE = {
+    "url": {"type": "str", "required": True},
+    **_SHARED,
+    "expected": {"type": "list", "elements": "str", "choices": WORDS, "default": []},
+    "label": {"type": "str", "default": ""},
+}
 
 
-def accept_for(key: str) -> str:
-    return base64.b64encode(hashlib.sha1(f"{key}{_GUID}".encode()).digest()).decode()
-
-
-def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and headers of an HTTP/1.1 answer; status 0 where it is none."""
-    lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
-    fields = lines[0].split(" ", 2)
-    if not fields[0].startswith("HTTP/") or len(fields) < 2 or not (fields[1].isascii() and fields[1].isdigit()):
-        return 0, {}
-    pairs = (line.split(":", 1) for line in lines[1:] if ":" in line)
-    return int(fields[1]), {name.strip().lower(): value.strip() for name, value in pairs}
-
-
-def reason(status: int, accepted: bool, headers: dict[str, str], curl_exit: int) -> str:
-    if status == 101:
-        return "ok" if accepted else "bad_accept"
+def judge(status: int, headers: dict[str, str], key: str, origin: str, curl_exit: int) -> tuple[str, str]:
+    """One of WORDS, and a sentence where an answer is not `ok`."""
     if not status:
-        return _CURL_REASONS.get(curl_exit, "no_answer")
-    if STATE_HEADER in headers:
-        return "stopped" if headers[STATE_HEADER] == "stopped" else "offline"
-    if status == 404 and headers.get("server") != "nginx":  # Traefik's own; what an agent's nginx sends has its name
-        return "no_route"
-    if status == 403:
-        return "refused_origin"
-    return "not_a_websocket" if status < 500 else "proxy_error"
+        return _CURL_REASONS.get(curl_exit, "no_answer"), ""
+    reason, sentence = _websocket.judge(status, headers, key, origin)
+    word = _websocket.REASONS[reason]
+    return word, "" if word == "ok" else sentence
 
 
 def command(params: dict[str, Any], key: str) -> list[str]:
@@ -167,15 +279,7 @@ def command(params: dict[str, Any], key: str) -> list[str]:
         arguments += ["--cacert", params["ca_path"]]
     if not params["verify"]:
         arguments += ["--insecure"]
-    headers = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": key,
-    }
-    if params["origin"]:
-        headers["Origin"] = params["origin"]
-    for name, value in headers.items():
+    for name, value in _websocket.handshake(key, params["origin"], []):
         arguments += ["-H", f"{name}: {value}"]
     return [*arguments, params["url"]]
 
@@ -186,8 +290,8 @@ def read_head(trace: Any) -> tuple[bytes, str]:
     The trace shows headers as they come; with `-i` curl holds those of a 101 back until the connection ends.
     """
     head, complaint = b"", ""
-    while len(head) < _HEADER_LIMIT:
-        line = trace.readline(_HEADER_LIMIT)
+    while len(head) < _http.HEAD_LIMIT:  # a hostile server must not fill our memory
+        line = trace.readline(_http.HEAD_LIMIT)
         if line in (b"", b"< \n", b"< \r\n"):
             break
         if line.startswith(b"< "):
@@ -204,45 +308,102 @@ def handshake(params: dict[str, Any]) -> dict[str, Any]:
         head, complaint = read_head(process.stderr)
         if head:
             process.kill()
-    status, headers = parse_head(head)
+    status, headers = _http.parse_head(head)
     curl_exit = 0 if head else process.returncode
-    accepted = headers.get("sec-websocket-accept") == accept_for(key)
-    if not head:
-        error = complaint or f"curl ended with {curl_exit} and no answer"
-    elif status != 101:
-        error = f"answer {status} instead of 101"
-    else:
-        error = "" if accepted else "answer 101 with a wrong Sec-WebSocket-Accept"
-    state = headers.get(STATE_HEADER, "")
+    word, sentence = judge(status, headers, key, params["origin"], curl_exit)
+    if not status:
+        sentence = complaint or f"curl ended with {curl_exit} and no answer"
     return {
-        "upgraded": status == 101 and accepted,
-        "reason": reason(status, accepted, headers, curl_exit),
-        "state": state,
+        "upgraded": word == "ok",
+        "reason": word,
+        "state": headers.get(_websocket.STATE_HEADER, ""),
         "status": status,
         "headers": headers,
         "curl_exit": curl_exit,
-        "error": error,
+        "error": sentence,
         "command": shlex.join(arguments),
     }
+
+
+def each_handshake(params: dict[str, Any]) -> list[dict[str, Any]]:
+    """The arguments of each handshake."""
+    if params["handshakes"] is None:
+        return [{**params, "expected": []}]
+    wanted = []
+    for each in params["handshakes"]:
+        own_or_shared = {name: each[name] or params[name] for name in _SHARED}
+        wanted.append({**params, **each, **own_or_shared})
+    return wanted
+
+
+def met(wanted: dict[str, Any], found: dict[str, Any] | None) -> bool:
+    return found is not None and (not wanted["expected"] or found["reason"] in wanted["expected"])
+
+
+def try_all(wanted: list[dict[str, Any]], patience: float) -> list[dict[str, Any]]:
+    """The last answer to each, in rounds: every handshake gets its turn, however many there are."""
+    end = time.monotonic() + patience
+    found: dict[int, dict[str, Any]] = {}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while True:
+            rest = [index for index, each in enumerate(wanted) if not met(each, found.get(index))]
+            found.update(zip(rest, pool.map(handshake, [wanted[index] for index in rest])))
+            left = end - time.monotonic()
+            if left <= 0 or all(met(each, found[index]) for index, each in enumerate(wanted)):
+                return [found[index] for index in range(len(wanted))]
+            time.sleep(min(_PAUSE, left))
+
+
+def argument_error(params: dict[str, Any]) -> str:
+    """A sentence about the first argument that curl cannot be run with."""
+    if params["timeout"] < 1:
+        return f"timeout must be a number of seconds from 1, not {params['timeout']}."
+    if not params["patience"] >= 0:
+        return f"patience must be a number of seconds from 0, not {params['patience']:g}."
+    for url in (each["url"] for each in each_handshake(params)):
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # the port is no number, or there is half an IPv6 address
+            sound = False
+        if not sound:
+            return f"url '{_names.masked(url)}' cannot be tried: use one like https://a.example.org/path."
+    return ""
+
+
+def result(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    told = {name: found[name] for name in ("reason", "status", "state", "error", "command")}
+    return {"label": wanted["label"], "url": wanted["url"], **told, "met": met(wanted, found)}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
-            "address": {"type": "str", "default": ""},
-            "origin": {"type": "str", "default": ""},
+            "url": {"type": "str"},
+            **_SHARED,
             "ca_path": {"type": "str", "default": ""},
             "verify": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 10},
+            "handshakes": {"type": "list", "elements": "dict", "options": _HANDSHAKE},
+            "patience": {"type": "float", "default": 0},
         },
+        required_one_of=[("url", "handshakes")],
+        mutually_exclusive=[("url", "handshakes")],
         supports_check_mode=True,
     )
+    params = module.params
+    error = argument_error(params)
+    if error:
+        module.fail_json(msg=error)
     module.get_bin_path("curl", required=True)
-    found = handshake(module.params)
-    if found["curl_exit"] == _CURL_BAD_CA:
-        module.fail_json(msg=f"ca_path {module.params['ca_path']} cannot be used: {found['error']}.")
-    module.exit_json(changed=False, **found)
+    wanted = each_handshake(params)
+    found = try_all(wanted, params["patience"])
+    for answer in found:
+        if answer["curl_exit"] == _CURL_BAD_CA:
+            module.fail_json(msg=f"ca_path {params['ca_path']} cannot be used: {answer['error']}.")
+    if params["handshakes"] is None:
+        module.exit_json(changed=False, **found[0])
+    module.exit_json(changed=False, results=[result(*pair) for pair in zip(wanted, found)])
 
 
 if __name__ == "__main__":

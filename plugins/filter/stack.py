@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What the role stack judges: its variables, a server, and what is to happen there."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _chain, _names
+
+COMPOSE_MINIMUM = (2, 20)  # the first with `include`
+ENGINE_DOCS = "docs.docker.com/engine/install"
+TLS_FILE = "traefik/dynamic/tls.yml"
+COMPOSE_FILE = "docker-compose.yml"
+# What an agent's own nginx may answer to a handshake, its page included.
+ROUTED = ("ok", "offline", "not_a_websocket", "refused_origin")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The role's variables in their types, as vars/main.yml lists them (__stack_settings)."""
+
+    server: str
+    project: str
+    dir: str
+    manage: bool
+    install: bool
+    packages: dict[str, list[str]]  # by distribution
+    http_port: int
+    https_port: int
+    tls: str
+    traefik_stays: bool  # a deploy never replaces a Traefik that runs, an upgrade does
+    remove_certificates: bool
+
+
+def certificate_error(certificate: str, key: str) -> str:
+    """Why this is not the key of this certificate; empty where it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # short keys are not what is asked
+    # Its owner's alone (0700): the ssl module reads files only, and the key may come out of a vault.
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder, "certificate"), Path(folder, "key")
+        for path, text in zip(paths, (certificate, key), strict=True):
+            path.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            context.load_cert_chain(paths[0], paths[1], password=lambda: "")  # else it would ask the terminal
+        except ssl.SSLError as error:
+            return (error.reason or "").lower().replace("_", " ") or "no PEM, or one with a password"
+    return ""
+
+
+def _port_errors(values: dict[str, Any]) -> Iterator[str]:
+    http, https = values["stack_http_port"], values["stack_https_port"]
+    wrong = [_names.port_error("stack_http_port", http), _names.port_error("stack_https_port", https)]
+    yield from (error for error in wrong if error)
+    if http == https and not any(wrong):
+        yield f"stack_https_port '{https}' is stack_http_port as well: choose another."
+
+
+def _tls_errors(values: dict[str, Any], certificate: str, key: str) -> Iterator[str]:
+    if values["stack_tls"] == "acme" and not re.fullmatch(r"[^@\s]+@[^@\s]+", values["stack_acme_email"]):
+        shown = re.sub(r"\s", " ", values["stack_acme_email"])
+        yield (
+            f"stack_acme_email '{shown}' is not an e-mail address: set it, since the certificate authority wants one, "
+            "or set stack_tls to files and bring your own certificate."
+        )
+    own = ["stack_tls_certificate", "stack_tls_key"] if values["stack_tls"] == "files" else []
+    wanted = own + [name for name in ("stack_tls_ca", "stack_acme_ca_certificate") if values[name]]
+    missing = [f"{name} '{values[name]}'" for name in wanted if not Path(values[name]).is_file()]
+    if missing:
+        yield f"{' or '.join(missing)} is not a file on the control node: set it to the path of a PEM file."
+    elif own and (error := certificate_error(certificate, key)):
+        yield (
+            f"stack_tls_key '{values['stack_tls_key']}' is not the key of stack_tls_certificate "
+            f"'{values['stack_tls_certificate']}' ({error}): set both to the PEM files of one certificate, "
+            "the key without a password."
+        )
+
+
+def stack_errors(
+    variables: dict[str, Any], options: dict[str, Any], certificate: str | None = None, key: str | None = None
+) -> list[str]:
+    values, errors = _arguments.check(variables, options)
+    if errors:
+        return errors
+    if not re.match(r"[/~].", values["stack_dir"]):
+        errors.append(f"stack_dir '{values['stack_dir']}' is not a path on the server: use one like ~/vaettir.")
+    errors += _port_errors(values)
+    invite = _names.discord_error("stack_discord_invite_url", values["stack_discord_invite_url"])
+    errors += [invite] if invite else []
+    errors += _tls_errors(values, certificate or "", key or "") if values["stack_manage"] else []
+    return errors
+
+
+def _distribution(found: dict[str, Any]) -> str:
+    return f"{found['distribution']['id']} {found['distribution']['version']}"
+
+
+def _engine_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
+    docker = found["docker"]
+    if not docker["installed"]:
+        if not wanted.install:
+            yield (
+                f"Docker Engine is not installed on {wanted.server}: set stack_install_docker to true (Debian 13, "
+                f"Ubuntu 24.04), or install it as {ENGINE_DOCS} tells."
+            )
+        elif _distribution(found) not in wanted.packages:
+            yield (
+                f"stack_install_docker cannot serve {wanted.server}, which is '{_distribution(found)}' and packages no "
+                "Compose v2 (Debian 12's docker-compose is 1.29): install Docker's own packages as "
+                f"{ENGINE_DOCS} tells, or use {' or '.join(wanted.packages)}."
+            )
+    elif not docker["version"]:
+        yield (
+            f"Docker's daemon on {wanted.server} does not answer user {found['user']} ({docker['error']}): start it "
+            "with `sudo systemctl start docker`, or let the user in with "
+            f"`sudo usermod -aG docker {found['user']}`."
+        )
+    elif _chain.version(found["compose"]["version"])[:2] < COMPOSE_MINIMUM:
+        yield (
+            f"Docker Compose on {wanted.server} is {found['compose']['version'] or 'missing'}, and "
+            f"{'.'.join(map(str, COMPOSE_MINIMUM))} or later is needed: install the package docker-compose-plugin "
+            "(Docker's own packages), docker-compose (Debian 13) or docker-compose-v2 (Ubuntu 24.04)."
+        )
+
+
+def _folder_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
+    """Of a project folder that is to be ours."""
+    names = {wanted.http_port: "stack_http_port"}
+    taken = [
+        f"{names.get(one['port'], 'stack_https_port')} {one['port']} is taken by {one['by']}"
+        for one in found["taken_ports"]
+    ]
+    if taken:
+        yield f"{wanted.server}: {'; '.join(taken)}: stop it, or choose another port for Traefik."
+    if found["compose_files"]:
+        yield (
+            f"{found['root']} on {wanted.server} has a {', '.join(found['compose_files'])} of its owner, which is "
+            "never overwritten or shadowed: move its services to docker-compose.override.yml there, or set "
+            "stack_manage to false, which leaves it and its Traefik as they are (docs/adopt.md)."
+        )
+
+
+def _owners_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
+    """Of a project folder that stays its owner's."""
+    owners, where = found["owners"], f"{found['root']} on {wanted.server}"
+    if not found["compose_files"] or owners["error"]:
+        yield (
+            f"stack_manage is false, but {where} has no compose file of its owner's that works "
+            f"({owners['error'] or 'there is none'}): fix it, or set stack_manage to true."
+        )
+        return
+    if "traefik" not in owners["services"]:
+        yield (
+            f"stack_manage is false, but {found['compose_files'][0]} in {where} has no service 'traefik' "
+            f"(there are {', '.join(owners['services']) or 'none'}): call it so, or set stack_manage to true."
+        )
+    if owners["project"] != wanted.project:
+        yield (
+            f"{found['compose_files'][0]} in {where} is the compose project '{owners['project']}': write "
+            f"`name: {wanted.project}` at its top, so that its containers are {wanted.project}-AGENT-1."
+        )
+
+
+def _project_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
+    yield from (_folder_errors if wanted.manage else _owners_errors)(found, wanted)
+    if found["other_root"]:
+        yield (
+            f"The compose project {wanted.project} on {wanted.server} belongs to {found['other_root']} already, and "
+            f"stack_dir is '{wanted.dir}': set stack_dir to that folder, or take its containers away there with "
+            "`docker compose down`."
+        )
+
+
+def _curl_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
+    if not found["curl"]:
+        yield (
+            f"curl is missing on {wanted.server}, and a deploy verifies itself with it: install it with "
+            "`sudo apt-get install curl`."
+        )
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any], Settings], Iterator[str]]] = {
+    "docker": _engine_errors,
+    "project": _project_errors,
+    "curl": _curl_errors,
+}
+
+
+def server_error(found: dict[str, Any], settings: dict[str, Any], only: Sequence[str] = ()) -> str:
+    """The first is enough: what comes after it may be a consequence."""
+    wanted = Settings(**settings)
+    errors = (error for name, check in _CHECKS.items() if name in (only or _CHECKS) for error in check(found, wanted))
+    return next(errors, "")
+
+
+def _unfit(traefik: dict[str, Any], wanted: Settings) -> list[str]:
+    """Why a Traefik that stays as it runs cannot serve what this deploy brings."""
+    reasons = [
+        f"it does not listen on port {port}"
+        for port in (wanted.http_port, wanted.https_port)
+        if port not in traefik["ports"]
+    ]
+    if _tls(traefik) != wanted.tls:
+        reasons.append(f"its certificates come the way of stack_tls={_tls(traefik)}")
+    return reasons
+
+
+def _tls(traefik: dict[str, Any]) -> str:
+    return "acme" if any("certresolver=" in flag for flag in traefik["command"]) else "files"
+
+
+def _stays(traefik: dict[str, Any], wanted: Settings) -> str:
+    unfit = _unfit(traefik, wanted)
+    return (
+        f"{wanted.server}: Traefik's definition changed ({'; '.join(traefik['reasons'])}), and it stays as it runs, "
+        "since a new one drops every open WebSocket of the server: `ansible-playbook upgrade-traefik.yml` "
+        "(locki.vaettir.upgrade_traefik) replaces it."
+        + (f" Until then this deploy cannot be verified, because {', and '.join(unfit)}." if unfit else "")
+    )
+
+
+def _upgrade(found: dict[str, Any], wanted: Settings) -> tuple[str, str]:
+    """What an upgrade does, in one word and in a sentence."""
+    traefik = found["traefik"]
+    if not wanted.manage:
+        return "", "Traefik is the owner's, nothing to do."
+    if traefik["reasons"]:
+        return "replace", f"Traefik is to be replaced: {'; '.join(traefik['reasons'])}."
+    if traefik["status"] == "running":
+        return "", "Traefik is as it should be, nothing to do."
+    if COMPOSE_FILE not in found["written"]:
+        return "", "there is no Traefik; the first deploy starts it."
+    return "start", "Traefik does not run, and is to be started."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen on one server."""
+
+    install: list[str]  # packages that bring Docker
+    runs: bool  # Traefik
+    start: bool  # Traefik, or wait until it is healthy
+    stays: str  # why Traefik stays as it runs, although its definition changed
+    absent: list[str]  # files that a deploy removes
+    upgrade: str  # of Traefik: replace, start, or nothing
+    upgrade_why: str
+    remove_traefik: bool  # with the whole stack
+    remove_files: list[str]
+
+
+def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
+    traefik, written = found["traefik"], found["written"]
+    runs = traefik["status"] == "running"
+    stays = runs and wanted.traefik_stays and bool(traefik["reasons"])
+    upgrade, why = _upgrade(found, wanted)
+    missing = wanted.install and not found["docker"]["installed"]
+    # A Traefik that stays as it runs goes on serving its certificate.
+    serves_files = stays and _tls(traefik) == "files"
+    return Plan(
+        install=list(wanted.packages.get(_distribution(found), [])) if missing else [],  # not a lazy one of Ansible
+        runs=runs,
+        start=wanted.manage and not (runs and traefik["health"] == "healthy"),
+        stays=_stays(traefik, wanted) if wanted.manage and stays else "",
+        absent=[TLS_FILE] if wanted.tls == "acme" and not serves_files else [],
+        upgrade=upgrade,
+        upgrade_why=f"{wanted.server}: {why}",
+        remove_traefik=traefik["status"] != "" and COMPOSE_FILE in written,
+        remove_files=[path for path in written if wanted.remove_certificates or not path.startswith("traefik/certs/")],
+    )
+
+
+def stack_plan(found: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    return asdict(_plan(found, Settings(**settings)))
+
+
+def agent_handshakes(
+    agents: list[dict[str, Any]], deployed: list[str], before: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """One with each deployed agent; given the results from before, nobody may answer worse."""
+    reasons = {one["label"]: one["reason"] for one in before}
+    return [
+        {
+            "label": agent["name"],
+            "url": agent["public_origin"] + (agent["probe_path"] or "/"),
+            "address": "127.0.0.1",
+            "origin": agent["public_origin"],
+            "expected": [*ROUTED, reasons[agent["name"]]] if reasons else [],
+        }
+        for agent in agents
+        if agent["name"] in deployed
+    ]
+
+
+def rollout_error(servers: list[str], pattern: Any, serial: Any) -> str:
+    if not servers:
+        return (
+            f"No host of the inventory matches '{pattern}': put your servers into the group vaettir, or set "
+            "vaettir_hosts."
+        )
+    steps = serial if isinstance(serial, list) else [serial]
+    if not all(re.fullmatch(r"[1-9][0-9]*%?", str(step)) for step in steps):
+        return (
+            f"vaettir_serial '{serial}' is not valid: use numbers of servers or percentages, as in [1, '25%', '100%']."
+        )
+    return ""
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Any]:
+        return {
+            "agent_handshakes": agent_handshakes,
+            "rollout_error": rollout_error,
+            "server_error": server_error,
+            "stack_errors": stack_errors,
+            "stack_plan": stack_plan,
+        }

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What a server has: its system, its Docker, its project folder, and who else is there. See the module stack_info."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import _containers, _docker, _files, _names, _traefik
+
+# In the order in which compose looks for them.
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_NOBODYS: dict[str, Any] = {"project": "", "services": {}, "built": [], "named": {}, "error": ""}
+_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    pairs = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', text, re.MULTILINE))
+    return {"id": pairs.get("ID", ""), "version": pairs.get("VERSION_ID", "")}
+
+
+def parse_listeners(text: str) -> dict[int, str]:
+    """Port -> socket inode of the listening sockets of /proc/net/tcp or tcp6."""
+    result = {}
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN:
+            result[int(fields[1].rsplit(":", 1)[1], 16)] = fields[9]
+    return result
+
+
+def listeners() -> dict[int, str]:
+    result: dict[int, str] = {}
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        content = _files.read_bytes(name)
+        result.update(parse_listeners((content or b"").decode()))
+    return result
+
+
+def program_of(inode: str) -> str:
+    """Name of the program that holds a socket; empty where only root could see it."""
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == f"socket:[{inode}]":
+                process = link.split("/")[2]
+                with open(f"/proc/{process}/comm", encoding="utf-8") as stream:
+                    return stream.read().strip()
+    return ""
+
+
+def published(container: dict[str, Any]) -> list[int]:
+    bindings = [binding for found in (container["NetworkSettings"]["Ports"] or {}).values() for binding in found or []]
+    return sorted({int(binding["HostPort"]) for binding in bindings})
+
+
+def compose_hash(root: str, service: str, definition: str) -> str:
+    """The service's config hash as it will be with that compose file; empty where compose cannot read the project."""
+    override = "docker-compose.override.yml"
+    files = ["-f", "-", *(["-f", override] if os.path.exists(os.path.join(root, override)) else [])]
+    if not definition:
+        return ""
+    command = ["compose", *files, "--profile", "*", "config", "--hash", service]
+    fields = _docker.docker(*command, cwd=root, stdin=definition)[1].split()
+    return fields[1] if fields[:1] == [service] else ""
+
+
+def traefik_reasons(container: dict[str, Any], wanted: str) -> list[str]:
+    """Why `docker compose up` would replace it; `wanted` is the config hash that it should have."""
+    reasons = []
+    if wanted and wanted != _docker.labels(container).get(_containers.CONFIG_HASH):
+        reasons.append("its compose service differs")
+    image = _docker.inspect("image", container["Config"]["Image"])
+    if image and image["Id"] != container["Image"]:
+        reasons.append(f"{container['Config']['Image']} is another image now")
+    return reasons
+
+
+def traefik_state(container: dict[str, Any] | None) -> dict[str, Any]:
+    if not container:
+        told = dict.fromkeys(("status", "health", "image", "version", "godebug"), "")
+        return {**told, "ports": [], "command": [], "reasons": []}
+    return {
+        "status": container["State"]["Status"],
+        "health": _docker.health(container),
+        "image": container["Config"]["Image"],
+        "version": _traefik.version(container),
+        "godebug": _docker.environment(container).get("GODEBUG", ""),
+        "ports": published(container),
+        "command": container["Config"]["Cmd"] or [],
+        "reasons": [],
+    }
+
+
+def taken_ports(ports: list[int], ours: list[int], containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that another program listens on, and its name."""
+    open_ports = listeners()
+    result = []
+    for port in ports:
+        if port in open_ports and port not in ours:
+            names = [one["Name"].lstrip("/") for one in containers if port in published(one)]
+            holder = f"container {names[0]}" if names else program_of(open_ports[port])
+            result.append({"port": port, "by": holder or "another program"})
+    return result
+
+
+def project_state(root: str, project: str, containers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Whose the project's containers are: another folder's, or the owner's own services in this one."""
+    ours = [labels for labels in map(_docker.labels, containers) if labels.get(f"{_docker.COMPOSE}project") == project]
+    folders = (labels.get(f"{_docker.COMPOSE}project.working_dir", "") for labels in ours)
+    services = {labels.get(f"{_docker.COMPOSE}service", "") for labels in ours if not labels.get(_docker.AGENT_LABEL)}
+    return {
+        "other_root": next((folder for folder in folders if folder and folder != root), ""),
+        "owners_services": sorted(services - {"traefik"}),
+    }
+
+
+def owners_compose(root: str) -> dict[str, Any]:
+    status, output, error = _docker.docker("compose", "--profile", "*", "config", "--format", "json", cwd=root)
+    if status:
+        return {**_NOBODYS, "error": re.sub("^error while interpolating ", "", _docker.last_line(error))}
+    found = json.loads(output)
+    services = found.get("services") or {}
+    return {
+        "project": found["name"],
+        "services": {name: entry.get("image") or f"{found['name']}-{name}" for name, entry in services.items()},
+        "built": sorted(name for name, entry in services.items() if "build" in entry),
+        "named": {name: entry["container_name"] for name, entry in services.items() if entry.get("container_name")},
+        "error": "",
+    }
+
+
+def git_state(root: str) -> dict[str, Any]:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+    if not os.path.exists(os.path.join(root, ".git")):
+        return {"exclude_file": "", "tracked": []}
+    exclude = (git("rev-parse", "--git-path", "info/exclude") or ".git/info/exclude").strip()
+    tracked = (git("ls-files", "-z") or "").split("\0")
+    return {"exclude_file": os.path.join(root, exclude), "tracked": [name for name in tracked if name]}
+
+
+def agents(root: str) -> list[str]:
+    """Names of the agents that are deployed there."""
+    names = (os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(root, "agents/*.yml")))
+    return sorted(set(names) - _names.RESERVED_NAMES)
+
+
+def engine() -> dict[str, Any]:
+    form = "{{.Server.Version}} {{.Server.MinAPIVersion}}"
+    status, versions, error = _docker.docker("version", "--format", form, timeout=20)
+    version, _space, min_api = versions.strip().partition(" ") if status == 0 else ("", "", "")
+    return {
+        "installed": status != 127,
+        "version": version,
+        "min_api": min_api,
+        "error": "" if status == 0 else error.splitlines()[-1] if error else "no answer",
+    }
+
+
+def compose_version() -> dict[str, str]:
+    return {"version": _docker.docker("compose", "version", "--short", timeout=20)[1].strip().lstrip("v")}
+
+
+def containers() -> list[dict[str, Any]]:
+    """Also those that do not run; none where Docker does not answer."""
+    with contextlib.suppress(_docker.DockerError):
+        return _docker.containers("--all")
+    return []
+
+
+def of_docker(root: str, ports: list[int], project: str, there: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the containers say."""
+    running = [container for container in there if container["State"]["Running"]]
+    traefik = traefik_state(_docker.called(there, f"{project}-traefik-1"))
+    return {
+        "traefik": traefik,
+        "routers": [router for container in running for router in _traefik.routers(container)],
+        "taken_ports": taken_ports(ports, traefik["ports"], running),
+        **project_state(root, project, there),
+    }
+
+
+def of_folder(root: str) -> dict[str, Any]:
+    """What the project folder says without Docker."""
+    manifest = _files.Manifest(root)
+    names = [name for name in COMPOSE_NAMES if os.path.lexists(os.path.join(root, name)) and not manifest.owns(name)]
+    return {
+        "root": root,
+        "managed": manifest.exists,
+        "written": manifest.paths(),
+        **_files.room(root),
+        "compose_files": names,
+        "git": git_state(root),
+        "agents": agents(root),
+    }
+
+
+def collect(
+    root: str, ports: list[int], project: str, definition: str, there: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Everything; `there` are the containers where the caller has asked for them already."""
+    folder = of_folder(root)
+    release = _files.read_bytes("/etc/os-release") or b""
+    with ThreadPoolExecutor() as pool:
+        docker, compose = pool.submit(engine), pool.submit(compose_version)
+        wanted = pool.submit(compose_hash, root, "traefik", definition)
+        owners = pool.submit(owners_compose, root) if folder["compose_files"] else None
+        there = containers() if there is None else there
+        found = of_docker(root, ports, project, there)
+        own = _docker.called(there, f"{project}-traefik-1")
+        if own and definition:
+            found["traefik"]["reasons"] = traefik_reasons(own, wanted.result())
+        return {
+            **folder,
+            **found,
+            "user": pwd.getpwuid(os.geteuid()).pw_name,
+            "time": time.time(),
+            "distribution": parse_os_release(release.decode(errors="replace")),
+            "docker": docker.result(),
+            "compose": compose.result(),
+            "curl": shutil.which("curl") is not None,
+            "owners": owners.result() if owners else _NOBODYS,
+        }

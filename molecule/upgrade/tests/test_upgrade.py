@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""Today's playbooks take over what release 0.1.0 deployed. converge.yml shows that the first run releases nothing and
+that no visitor notices it; files/ holds the collection of 0.1.0 (molecule.yml says how it was made).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.rig import playbook, snapshot, steps
+from tests.rig.releases import ONE, TWO, Stand, public, release_json, undisturbed
+from tests.rig.shell import STATE, wait_for
+from tests.rig.stand import HOME
+
+FORMER = STATE / "collections-0.1.0"  # as in molecule.yml
+UNVERIFIED = 60  # seconds that it may serve
+SERVE = ["serve"]  # the image's own command
+# What makes an image waits for the next change; the record of it; what is known of the page's release.
+WRITTEN = tuple(f"{HOME}/{path}" for path in ("proxy-configs/", ".locki/", "releases/offline/"))
+
+
+def command(stand: Stand, agent: str) -> list[str]:
+    (found,) = json.loads(stand.shell(f"docker inspect vaettir-{agent}-1"))
+    return list(found["Config"]["Cmd"] or [])
+
+
+def half_made(stand: Stand, agent: str) -> str:
+    """What only a run that was killed leaves behind."""
+    names = "before|lock|pending|run|[.].*[.]tmp"
+    return stand.shell(f"ls -A releases/{agent} | grep -xE '{names}' || true") + stand.shell(
+        f"docker ps -a --format '{{{{.Names}}}}' | grep -E '{agent}-(trial|next|undone)' || true"
+    )
+
+
+def test_the_first_run_left_everything_as_it_was(stand: Stand):
+    """Same containers, images and releases: the snapshot is from before any run of today's."""
+    before = json.loads((STATE / "molecule" / f"{stand.server}.snapshot.json").read_text(encoding="utf-8"))
+    changed = snapshot.difference(before, snapshot.take(stand.server))
+    assert [line for line in changed if not line.split()[2].startswith(WRITTEN)] == []
+    assert len(stand.releases()) == 2
+    assert (stand.release(), stand.in_force()) == (stand.releases()[-1], "22m")
+    assert "knows=pending" not in stand.shell("docker exec vaettir-one-1 agent-proxy state")
+
+
+def test_status_knows_the_former_releases(stand: Stand, tmp_path: Path):
+    written = tmp_path / "status.json"
+    run = playbook.run("locki.vaettir.status", "-e", f"status_file={written}")
+    assert run.status == 0, run
+    rows = {row["agent"]: row for row in json.loads(written.read_text(encoding="utf-8"))["agents"]}
+    for agent in ("one", "two"):
+        told = release_json(stand, stand.release(agent), agent)
+        assert rows[agent]["release"] == told["id"]
+        assert (rows[agent]["by"], rows[agent]["verified"]) == (told["by"], told["verified"])
+        assert (rows[agent]["container"], rows[agent]["tunnel"]) == ("healthy", "ok")
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "message"),
+    [
+        ({}, ("-e", "agent_proxy_break_lock=true"), "agent_proxy_break_lock is gone: leave it out"),
+        ({"break_lock": True}, (), "break_lock of agent two is gone: leave it out"),
+    ],
+)
+def test_a_variable_that_is_gone_is_refused(stand: Stand, entry, options, message):
+    extra = {"vaettir_agents": [{**ONE, **stand.settings}, {**TWO, **entry}]}
+    run = playbook.run(playbook.DEPLOY, "--check", *options, extra=extra)
+    assert run.status != 0, run
+    assert message in " ".join(run.messages)
+    assert not run.of("ok", stand.server) or not run.changed
+
+
+def test_a_former_run_that_was_killed_right_after_its_switch(stand: Stand):
+    """Its release was not verified: the next run goes back to the one that was, which is what the inventory says."""
+    container, verified = stand.ids()["vaettir-two-1"], stand.release("two")
+    size = stand.in_force("two")
+    with stand.visitors("a run of 0.1.0 killed after its switch, today's run after it", agent="two") as visitors:
+        killed = playbook.run(
+            playbook.DEPLOY,
+            *("-e", "agent=two"),
+            extra={"vaettir_agents": [{**ONE, **stand.settings}, {**TWO, "max_body_size": "44m"}]},
+            when=("Look at the container again", playbook.kill),
+            collections=FORMER,
+        )
+        assert killed.status < 0, killed
+        assert {"before", "lock"} <= set(half_made(stand, "two").split())
+        assert (stand.in_force("two"), stand.release("two") != verified) == ("44m", True)
+        run = stand.deploy("two")
+        assert run.row("two").outcome == "unchanged", run
+        assert f"{verified} is active: what an interrupted run had switched to was not verified" in run.output
+        assert (stand.in_force("two"), stand.release("two")) == (size, verified)
+    undisturbed(visitors)
+    assert half_made(stand, "two") == ""
+    assert stand.ids()["vaettir-two-1"] == container
+
+
+def test_rollback_to_a_release_that_0_1_0_made(stand: Stand):
+    former = stand.releases()[0]
+    with stand.visitors("rollback to a release of 0.1.0, and back by a deploy") as visitors:
+        run, _seconds = stand.rollback("one", "-e", f"release={former}")
+        assert run.status == 0, run
+        assert (stand.in_force(), stand.release()) == ("21m", former)
+        assert command(stand, "one") == ["serve", former]
+        assert stand.deploy().row("one").outcome == "released"
+        assert (stand.in_force(), command(stand, "one")) == ("22m", SERVE)
+        stand.has_drained()
+    assert not visitors.failed, (visitors, visitors.failed[:10])
+    assert "knows=pending" in stand.shell("docker exec vaettir-one-1 agent-proxy state")
+
+
+def test_a_rollback_to_0_1_0_that_is_killed(stand: Stand):
+    """The container of 0.1.0 knows no switch, and still gives way by itself to the release that was verified."""
+    container, former = stand.ids()["vaettir-one-1"], stand.releases()[0]
+    with stand.visitors("a killed rollback to a release of 0.1.0") as visitors:
+        with steps.watch(stand.server, "one", "watched", kill=True) as watch:
+            run, _seconds = stand.rollback("one", "-e", f"release={former}")
+            watch.begun()
+        assert run.status != 0, run
+        unhealthy = "docker ps -q --filter health=unhealthy --filter name=^vaettir-one-1$"
+        wait_for("its end", lambda: stand.shell(unhealthy), UNVERIFIED)
+        assert stand.release() != former
+        assert stand.deploy().row("one").outcome == "unchanged"
+    undisturbed(visitors)
+    assert stand.ids()["vaettir-one-1"] == container
+    assert stand.in_force() == "22m"
+
+
+def test_a_changed_value_replaces_a_container_of_0_1_0(stand: Stand):
+    """Its entry point cannot be switched back by itself. With visitors who stay, the old one drains."""
+    container = stand.ids()["vaettir-two-1"]
+    with stand.visitors("a changed value on a container of 0.1.0", agent="two") as visitors:
+        assert stand.deploy("two", max_body_size="45m").row("two").outcome == "released"
+        assert stand.in_force("two") == "45m"
+        assert stand.ids()["vaettir-two-1"] != container
+        assert any("-old-" in name for name in stand.ids()), "nobody's WebSocket ends at once"
+        assert not visitors.dropped
+        stand.has_drained()
+    assert not visitors.failed, (visitors, visitors.failed[:10])
+    assert command(stand, "two") == SERVE
+    assert stand.visitor.get(public("two")).status == 200

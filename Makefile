@@ -24,7 +24,7 @@ demo-tunnel-start: ## the demo's laptop is back
 demo-down: ## leave nothing of ours behind: containers, images, volumes, networks, processes
 	$(PYTHON) -m tests.rig clean
 
-test: ## everything that proves it, in one run
+test: ## every test, in one run
 	$(PYTHON) -m tests.all
 
 lint: setup ## linters, types, sanity

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""Ours beside the recipe and the peers: same edge, same machine, one run."""
+"""Ours next to the recipe and the peers: same edge, same machine, one run."""
 
 import sys
 from pathlib import Path

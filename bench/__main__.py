@@ -128,9 +128,9 @@ def main() -> int:
             print(report.table(results))
             return 0
         if options.pages:
-            former = report.read()
-            former["samples"].update(results["samples"])
-            results = {**former, "pages": {key: results[key] for key in ("date", "rounds", "took_seconds", "machine")}}
+            earlier = report.read()
+            earlier["samples"].update(results["samples"])
+            results = {**earlier, "pages": {key: results[key] for key in ("date", "rounds", "took_seconds", "machine")}}
         report.save(results)
     results = report.read()
     print(report.table(results))

@@ -87,16 +87,23 @@ def readme() -> str:
 
 
 def changelog() -> dict[str, str]:
-    """The changelog of galaxy.yml's version, from its fragments and the plugins' documentation."""
+    """The changelog of galaxy.yml's version, from its fragments and the plugins' documentation.
+
+    A fragment has its version's name: that of a later one waits for it.
+    """
     version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
     releases = yaml.safe_load((ROOT / CHANGES).read_text(encoding="utf-8"))["releases"]
+    fragments = {f"{version}.yml", *(name for release in releases.values() for name in release.get("fragments", []))}
     date = releases.get(version, {}).get("release_date", datetime.now(tz=UTC).date().isoformat())
     with tempfile.TemporaryDirectory() as folder:
-        # The tool wants the path of a collection, and leaves a cache beside its input.
+        # The tool wants the path of a collection, and leaves a cache next to its input.
         copy = Path(folder) / "ansible_collections" / "locki" / "vaettir"
         for name in ("changelogs", "meta", "plugins"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(ROOT / "galaxy.yml", copy)
+        for path in (copy / "changelogs" / "fragments").iterdir():
+            if path.name not in fragments:
+                path.unlink()
         arguments = ["release", "--update-existing", "--date", date, "--refresh", "--reload-plugins"]
         made = subprocess.run(
             [BIN / "antsibull-changelog", *arguments],

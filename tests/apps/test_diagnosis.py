@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""No false alarm: diagnosis and proof of chains that work, with an app of every profile at their end."""
+"""No false alarm: diagnosis and verification of chains that work, with an app of every profile at their end."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_every_hop_was_asked(report, agent):
 
 
 @pytest.mark.usefixtures("world")
-def test_each_is_proven_in_one_line():
-    told = play("verify-agent.yml").partition("TASK [Proof]")[2].partition("TASK [")[0]
+def test_each_is_verified_in_one_line():
+    told = play("verify-agent.yml").partition("TASK [What came of it]")[2].partition("TASK [")[0]
     assert {agent: told.count(f" {agent} on {SERVER}: ") for agent in AGENTS} == dict.fromkeys(AGENTS, 1)
     assert "FAILED" not in told
 

@@ -136,7 +136,7 @@ def test_origin_mode(world: World, seen, agent, arrives):
 
 
 def test_streamlit_refuses_a_preserved_origin_that_it_does_not_know(world: World):
-    """Proof that `login` needs its corsAllowedOrigins: the same app without it says no."""
+    """`login` needs its corsAllowedOrigins: the same app without it says no."""
     app = world.edge.tunnels()[tunnel("login")]["app"]
     other = world.edge.tunnels()[tunnel("legacy")]["app"]
     world.edge.put(tunnel("login"), other)

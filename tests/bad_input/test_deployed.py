@@ -54,7 +54,7 @@ def test_log_is_the_long_one(log: str) -> None:
 def test_log_holds_no_private_key(name: str, log: str) -> None:
     key = Path(stand.GOOD["stack_tls_key"]).with_name(f"{name}.key").read_text(encoding="ascii")
     lines = [line for line in key.splitlines() if len(line) > 20 and "KEY" not in line]
-    assert lines, "an empty key proves nothing"
+    assert lines, "an empty key would say nothing"
     assert [line for line in lines if line in log] == []
     assert not re.search(r"BEGIN [A-Z ]*PRIVATE KEY", log)
 
@@ -116,7 +116,7 @@ def test_target_by_hand_is_refused_at_start(value: str, parts: list[str]) -> Non
         edit("OCAPISTAINE_TARGET_URL", good)
         up()
     state = "docker inspect -f '{{.State.Health.Status}}' " + CONTAINER
-    wait_for("the mended agent", lambda: stand.shell(state).strip() == "healthy", 30)
+    wait_for("the fixed agent", lambda: stand.shell(state).strip() == "healthy", 30)
 
 
 @pytest.mark.usefixtures("log")

@@ -56,7 +56,7 @@ def variable(key: str, value: Any, *parts: str, **more: Any) -> Case:
 
 
 def known(word: str, extra: dict[str, Any], *parts: str) -> Case:
-    return Case(f"known-{word}", extra, (*parts, "to mend it: ", "to go on all the same, add "))
+    return Case(f"known-{word}", extra, (*parts, "to fix it: ", "to go on all the same, add "))
 
 
 CASES = [
@@ -157,6 +157,20 @@ CASES = [
         "agents-same-domain-by-variable",
         {**agents({"name": "a"}, {"name": "b"}), "agent_proxy_domain": "x.example"},
         ("domain 'x.example' of agent a is agent b's too",),
+    ),
+    # Of 0.1.0
+    *(
+        Case(f"gone-{name}", {f"agent_proxy_{name}": value}, (f"agent_proxy_{name} is gone", fix))
+        for name, value, fix in (
+            ("name", "ocapistaine", "put the agent into agent_proxy_agents"),
+            ("agent", {"name": "ocapistaine"}, "put the agent into agent_proxy_agents"),
+            ("lock_timeout", 60, "leave it out"),
+            ("break_lock", True, "leave it out"),
+        )
+    ),
+    *(
+        Case(f"gone-setting-{name}", one(**{name: value}), (f"{name} of agent ocapistaine is gone", "leave it out"))
+        for name, value in (("lock_timeout", 60), ("break_lock", True))
     ),
     variable("stack_discord_invite_url", "https://example.org/x", "'https://example.org/x'", "https://discord.gg/CODE"),
     variable("stack_discord_invite_url", 'https://discord.gg/"><script>'),

@@ -26,12 +26,12 @@ echo '{"SchemaVersion": "0.1.0", "Vendor": "x", "Version": "v2.19.0"}'
 
 
 @contextlib.contextmanager
-def around(spoil: str, mend: str) -> Iterator[None]:
+def around(spoil: str, fix: str) -> Iterator[None]:
     stand.shell(spoil)
     try:
         yield
     finally:
-        stand.shell(mend)
+        stand.shell(fix)
 
 
 def docker_down() -> AbstractContextManager[None]:
@@ -226,7 +226,7 @@ def test_who_insists_is_warned_and_goes_on(server: str) -> None:
             stand.DEPLOY, "--check", extra={"stack_insist": ["router_twice"], "vaettir_agents": agents, **acme}
         )
     assert done.status == 0, done
-    warned = [event.message for event in done.of("ok", server) if "To mend it: " in event.message]
+    warned = [event.message for event in done.of("ok", server) if "To fix it: " in event.message]
     assert len(warned) == 1, done
     assert "(r of rival)" in warned[0]
     assert "a.nowhere.invalid has no address" in warned[0]

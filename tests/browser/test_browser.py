@@ -131,7 +131,7 @@ def test_offline_page_and_back(visit: Callable[..., Page], world: demo.World) ->
 
 
 def test_a_visitor_without_the_authority_is_warned(launch: Callable[[bool], Browser]) -> None:
-    """Proof that the other tests verify the certificate."""
+    """The browser of the other tests verifies the certificate, too."""
     browser = launch(False)
     try:
         with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):

@@ -667,4 +667,4 @@ def test_control_shows_tunnels(world: World) -> None:
     world.edge.fault(ECHO, "ERR_NGROK_734", 429)
     assert world.edge.tunnels()[ECHO] == {"app": app, "fault": "ERR_NGROK_734", "status": 429}
     world.edge.put(ECHO, app)
-    assert world.ask()[0] == 429, "another app does not heal a fault"
+    assert world.ask()[0] == 429, "another app does not end a fault"

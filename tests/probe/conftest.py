@@ -16,37 +16,19 @@ from typing import Any, NamedTuple
 
 import pytest
 import trustme
-from ansible_collections.locki.vaettir.plugins.module_utils import _http
-from ansible_collections.locki.vaettir.plugins.modules import websocket_probe
+from ansible_collections.locki.vaettir.plugins.module_utils import _http, _probe
 
 from tests.rig.shell import ROOT, wait_for
 
 HOST = "probe.example"
-DEFAULTS: dict[str, Any] = {
-    "address": "127.0.0.1",
-    "origin": "",
-    "subprotocols": [],
-    "headers": {},
-    "ca_path": "",
-    "verify": True,
-    "timeout": 10.0,
-    "websocket": True,
-    "ping": True,
-    "foreign_origin": "",
-    "http2": False,
-    "upload": 0,
-    "accept": [],
-}
 
 
 def probe(url: str, contexts: dict[str, ssl.SSLContext] | None = None, **given: Any) -> dict[str, Any]:
     """What the module returns. Making contexts takes longer than a probe: whoever makes many passes them."""
-    params = {**DEFAULTS, "url": url, **given}
-    assert set(params) == {"url", *DEFAULTS}
-    parsed = _http.parse_url(url)
-    if parsed.secure and not contexts:
-        contexts = websocket_probe.tls_contexts(params["ca_path"], params["verify"], params["http2"])
-    return websocket_probe.probe(params, parsed, contexts or {})
+    options = {"address": "127.0.0.1", **given}
+    if contexts is None:
+        return _probe.ask(url, **options)
+    return _probe.probe(_probe.parameters(url, options), _http.parse_url(url), contexts)
 
 
 class Files(NamedTuple):

@@ -21,6 +21,8 @@ import trustme
 from ansible_collections.locki.vaettir.plugins.module_utils import _websocket
 from ansible_collections.locki.vaettir.plugins.modules import websocket_curl
 
+from tests.unit.module_run import run_module
+
 from .conftest import HOST, Files, free_port, probe, write_pair
 
 ORIGIN = "https://probe.example"
@@ -320,3 +322,35 @@ def test_at_the_edge_itself(status: int, code: int, reason: str) -> None:
 def test_interim_answers() -> None:
     with listening(saying(answer(103, "Link: </x>") + answer(100) + ANSWERS["101"][0])) as port:
         assert probe(f"http://{HOST}:{port}/ws", ping=False)["reason"] == "ok"
+
+
+# --- What only websocket_curl does ------------------------------------------------------------------------------------
+
+
+def test_several_handshakes_in_one_call(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the real curl: the second server has no WebSocket at first."""
+    sound, late = ANSWERS["101"][0], iter([ANSWERS["502"][0], ANSWERS["404"][0]])
+    with (
+        listening(saying(sound)) as first,
+        listening(lambda sock: saying(next(late, sound))(sock)) as second,
+        listening(mute) as third,
+    ):
+        told = run_module(
+            websocket_curl,
+            capsys,
+            handshakes=[
+                {"label": f"{port}", "url": f"http://{HOST}:{port}/ws", "expected": ["ok"]}
+                for port in (first, second, third)
+            ],
+            address="127.0.0.1",
+            origin=ORIGIN,
+            timeout=1,
+            patience=3,
+        )
+    assert [(each["reason"], each["status"], each["met"]) for each in told["results"]] == [
+        ("ok", 101, True),
+        ("ok", 101, True),
+        ("timeout", 0, False),
+    ]
+    assert [each["label"] for each in told["results"]] == [f"{port}" for port in (first, second, third)]
+    assert f"Origin: {ORIGIN}" in told["results"][0]["command"]

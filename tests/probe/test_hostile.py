@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _websocket
-from ansible_collections.locki.vaettir.plugins.modules import websocket_probe
+from ansible_collections.locki.vaettir.plugins.module_utils import _probe, _websocket
 
 from . import hostile
 from .conftest import HOST, Files, free_port, probe, process
@@ -48,7 +47,7 @@ def servers(files: Files) -> Iterator[Servers]:
     port, tls_port = free_port(), free_port()
     arguments = (str(port), str(tls_port), files.certificate, files.key)
     with process("tests.probe.hostile", *arguments, port=port):
-        yield Servers(port, tls_port, websocket_probe.tls_contexts(files.ca, True, True))
+        yield Servers(port, tls_port, _probe.tls_contexts(files.ca, True, True))
 
 
 def told(kind: str, number: int, found: dict[str, Any]) -> str:
@@ -68,7 +67,7 @@ def wrong(kind: str, number: int, found: dict[str, Any], seconds: float) -> str:
         return what
     if bool(found["error"]) is (found["reason"] == "ok") or "\n" in found["error"] or len(found["error"]) > 600:
         return f"{what} (its sentence)"
-    if seconds > TIMEOUT + websocket_probe.GRACE + LATE:
+    if seconds > TIMEOUT + _probe.GRACE + LATE:
         return f"{what} after {seconds:.1f} s"
     json.dumps(found)
     return ""

@@ -33,7 +33,7 @@ def edge(outside: dict[str, Any]) -> Edge:
 
 
 @pytest.fixture(autouse=True)
-def healed(request: pytest.FixtureRequest) -> Iterator[None]:
+def without_faults(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a fault or a count to the next."""
     yield
     if "edge" in request.fixturenames:

@@ -38,8 +38,9 @@ def settings(**entry: Any) -> dict[str, Any]:
         for key, value in _yaml("defaults/main.yml").items()
     }
     options = _yaml("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    options.pop("agent_proxy_agent")
-    values.pop("agent_proxy_agent", None)
+    for name in ("agent_proxy_agents", "agent_proxy_only", "agent_proxy_page"):  # of all agents together
+        options.pop(name)
+        values.pop(name)
     values = {**dict.fromkeys(options), **values}
     made = agent_settings(
         {"name": "ocapistaine", **entry}, values, options, _yaml("vars/main.yml")["__agent_proxy_profiles"]
@@ -64,10 +65,10 @@ def render(template: str, agent: Mapping[str, Any], **more: Any) -> str:
     )
     return environment.get_template(template).render(
         __agent_proxy=agent,
-        __agent_name_regex=_names.AGENT_NAME_REGEX,
-        __target_url_regex=_names.TARGET_URL_REGEX,
-        __discord_regex=_names.DISCORD_REGEX,
-        __secret_regex=_names.SECRET_REGEX,
+        __agent_proxy_name_regex=_names.AGENT_NAME_REGEX,
+        __agent_proxy_target_regex=_names.TARGET_URL_REGEX,
+        __agent_proxy_discord_regex=_names.DISCORD_REGEX,
+        __agent_proxy_secret_regex=_names.SECRET_REGEX,
         **more,
     )
 
@@ -188,8 +189,8 @@ def container(
 
         def ready() -> bool:
             assert state("{{.State.Running}}") == "true", run(["docker", "logs", name]).stderr
-            # The conf's own health, sooner than Docker asks for it.
-            check = "exec 3<>/dev/tcp/127.0.0.1/8081"
+            # The conf's own health, sooner than Docker asks for it. `nginx -t` listens there, too.
+            check = "grep -qx nginx /proc/1/comm && exec 3<>/dev/tcp/127.0.0.1/8081"
             return run(["docker", "exec", name, "bash", "-c", check], check=False).returncode == 0
 
         wait_for("the agent's nginx", ready, 20, 0.1)

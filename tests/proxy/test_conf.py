@@ -79,7 +79,7 @@ def test_conf(agent: Callable[..., dict[str, Any]], entry: dict[str, Any], tmp_p
 
 
 def test_conf_says_nothing_of_templates(agent: Callable[..., dict[str, Any]]) -> None:
-    """Whoever edits it by hand sees tidy lines."""
+    """Whoever edits it sees tidy lines."""
     for profile in PROFILES:
         conf = stand.render("agent.conf.template.j2", agent(profile=profile))
         assert not re.search(r"\{%|\{\{|\{#|[ \t]+$|\n\n\n", conf, re.MULTILINE)

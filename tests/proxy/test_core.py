@@ -109,7 +109,7 @@ def test_page_of_the_image(own: stand.Proxy, edge: Edge, fault: str) -> None:
 
 
 def test_an_error_of_ngrok_is_named(own: stand.Proxy, edge: Edge) -> None:
-    """Core nginx cannot put a page in its place, but a deploy must not take it for the app's."""
+    """Core nginx cannot show a page instead, but a deploy must not take it for the app's."""
     with edge.stopped(ECHO):
         reply = ask(own.ip, "GET", "/", [("Host", HOST)])
         assert (reply.headers["ngrok-error-code"], reply.headers["x-vaettir-state"]) == ("ERR_NGROK_3200", "offline")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""What arrives by hand: values in .env, edits of the conf, the recipe's own steps."""
+"""What is hand-made: values in .env, edits of the conf, the recipe's own steps."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_tunnel_that_cannot_be_reached(echo: stand.Proxy, edge: Edge, kind: str)
 
 @pytest.mark.parametrize("fault", CERTIFICATE_FAULTS)
 def test_tunnel_that_cannot_be_verified(agent: Callable[..., dict[str, Any]], edge: Edge, fault: str) -> None:
-    """A proxy of its own: a resumed TLS session would prove the edge without a certificate."""
+    """A proxy of its own: a resumed TLS session would accept the edge without a look at its certificate."""
     with edge.faulty(ECHO, fault), stand.proxy(agent()) as proxy:
         for kind in KINDS:
             for method in METHODS:

@@ -21,7 +21,7 @@ AGENTS = [
 @pytest.fixture(scope="module")
 def pages() -> Iterator[stand.Proxy]:
     settings = {**stand.settings(), "name": "offline"}
-    conf = stand.render("offline.conf.template.j2", settings, __offline_agents=AGENTS)
+    conf = stand.render("offline.conf.template.j2", settings, __agent_proxy_settings=AGENTS)
     with stand.proxy(settings, conf=conf) as proxy:
         yield proxy
 

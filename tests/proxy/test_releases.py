@@ -68,7 +68,7 @@ def start(image: str, settings: dict[str, Any], releases: Path) -> Callable[...,
 
 
 def discord(proxy: stand.Proxy) -> str:
-    """The last part of the invite on the page: which values are in force."""
+    """The last part of the invite on the page: which values are active."""
     return proxy.exec("cat", "/etc/nginx/facts.json").stdout.split("discord.gg/")[1].split('"')[0]
 
 
@@ -214,7 +214,7 @@ def test_reload(
         before, workers = proxy.state(), workers_now()
         refused = reload(THREE, check=False)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "the one in force stays" in refused.stderr
+        assert "the active one stays" in refused.stderr
         assert 'unknown directive "nonsense"' in refused.stderr
         assert (proxy.state(), workers_now()) == ({**before, "release": THREE}, workers)
         # By hand, without a release: values in the command's environment are somebody's edit.

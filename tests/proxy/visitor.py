@@ -72,7 +72,7 @@ def handshake_headers(host: str, *origins: str) -> list[tuple[str, str]]:
 
 
 def shake_hands(ip: str, path: str, headers: list[tuple[str, str]], method: str = "GET") -> Reply:
-    """The answer to a handshake; an accepted one must prove that it understood the key."""
+    """The answer to a handshake; an accepted one must show that it understood the key."""
     with socket.create_connection((ip, 80), timeout=20) as connection:
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
         connection.sendall("\r\n".join(lines).encode("latin-1"))

@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
-from . import playbook
-from .releases import FILES, ONE, UP, Stand, note, seconds_to_restore, undisturbed
+from . import foreign, playbook, steps
+from .releases import FILES, ONE, UP, Stand, note, public, seconds_to_restore, undisturbed
 from .shell import run
 from .stand import HOME
 
@@ -23,8 +27,8 @@ BLACK_HOLE = "hole.ngrok-free.app"
 # -- a release that fails ----------------------------------------------------------------------------------------------
 
 
-def _fails(stand: Stand, what: str, reason: str, **settings: Any) -> None:
-    """Nobody notices, all is as before within seconds, and the run says so."""
+def _fails(stand: Stand, what: str, reason: str, waits: float = 0, **settings: Any) -> None:
+    """Nobody notices, all is as before within seconds, and the run says so. `waits`: for what does not answer."""
     before, held, workers = stand.state(), stand.in_force(), stand.workers()
     with stand.visitors(what) as visitors:
         done = stand.deploy(status=1, **{**stand.next(), **settings})
@@ -34,7 +38,7 @@ def _fails(stand: Stand, what: str, reason: str, **settings: Any) -> None:
     assert stand.state() == before
     assert (stand.in_force(), stand.workers()) == (held, workers)
     note(f"{what}: restored in {seconds_to_restore(done):.1f} s")
-    assert seconds_to_restore(done) <= stand.limit, done
+    assert seconds_to_restore(done) <= waits + stand.limit, done
 
 
 def broken_conf(stand: Stand) -> None:
@@ -52,13 +56,17 @@ def dying_image(stand: Stand) -> None:
 
 def refused_by_the_app(stand: Stand) -> None:
     """The app answers 403 to the Origin that the new release sends."""
-    _fails(stand, "verification 403", "refuses the Origin", origin_mode="preserve")
+    generic: dict[str, Any] = {"profile": "generic", "probe_path": "/_stcore/stream"}  # what answers is no Streamlit
+    fix = "the app refuses its own public origin, which origin_mode `preserve` passes on. To fix it: set origin_mode"
+    _fails(stand, "verification 403", f"broken at the app: {fix}", origin_mode="preserve", **generic)
 
 
 def verification_time_out(stand: Stand) -> None:
     stand.edge.put(BLACK_HOLE, "http://127.0.0.1:9000")
     with stand.edge.faulty(BLACK_HOLE, "blackhole"):
-        _fails(stand, "verification time-out", "", target_url=f"https://{BLACK_HOLE}", require_online=True)
+        settings = {"target_url": f"https://{BLACK_HOLE}", "require_online": True}
+        # The trial waits for the tunnel, and so does whoever looks for the reason.
+        _fails(stand, "verification time-out", "", waits=20, **settings)
 
 
 # -- the server or the world fails ----------------------------------------------------------------------------------
@@ -77,10 +85,11 @@ def _healed(stand: Stand, settings: dict[str, Any]) -> None:
     names = [name for name in stand.ids() if name.startswith("vaettir-one")]
     assert names == ["vaettir-one-1"], names
     left = stand.shell("ls -A releases/one").split()
-    assert not [name for name in left if name.startswith(".2") or name in ("lock", "before")], left
+    assert not [name for name in left if name.startswith(".") or name in ("pending", "run")], left
     stand.served()
     if stand.alone:
-        assert stand.deploy().changed == []
+        again = stand.deploy()
+        assert again.changed == [], again
 
 
 def docker_stopped_before(stand: Stand) -> None:
@@ -103,7 +112,8 @@ def docker_stopped_midway(stand: Stand) -> None:
     with stand.visitors("Docker daemon stopped in the middle of a release"):
         stop = partial(stand.shell, "systemctl stop docker.socket docker", "root")
         try:
-            stand.deploy(status=1, when=("Make the release and start its trial", stop), **settings)
+            with steps.watch(stand.server, "one", "trial") as watch:
+                stand.deploy(status=1, when=(watch.begun, stop), **settings)
         finally:
             stand.shell("systemctl start docker", "root")
         stand.served()
@@ -158,7 +168,8 @@ def read_only_home(stand: Stand) -> None:
 def reboot_midway(stand: Stand) -> None:
     settings = stand.next()
     with stand.visitors("server rebooted in mid-release"):
-        stand.deploy(status=None, when=(FORCE, stand.reboot), **settings)
+        with steps.watch(stand.server, "one", "switch") as watch:
+            stand.deploy(status=None, when=(watch.begun, stand.reboot), **settings)
         stand.served()
     _heals(stand, settings)
 
@@ -181,7 +192,8 @@ def traefik_restarted(stand: Stand) -> None:
     settings = stand.next()
     restart = partial(stand.shell, "docker restart -t 1 vaettir-traefik-1")
     with stand.visitors("Traefik restarted during a release"):
-        stand.deploy(when=("Make the release and start its trial", restart), **settings)
+        with steps.watch(stand.server, "one", "trial") as watch:
+            stand.deploy(when=(watch.begun, restart), **settings)
         stand.served()
     _heals(stand, settings)
 
@@ -199,62 +211,145 @@ def dns_dead(stand: Stand) -> None:
     _healed(stand, settings)
 
 
-# -- killed ---------------------------------------------------------------------------------------------------------
+# -- death at a step --------------------------------------------------------------------------------------------------
 
-FORCE = "Reload the container, or replace it beside the old one"
-# Task: a release in which it has something to do.
-KILLS: dict[str, Callable[[Stand], dict[str, Any]]] = {
-    "Lock the agent, heal what a killed run left": Stand.next,
-    "Write the agent's files and its key of .env": Stand.next_labels,
-    "Build the agent's image": lambda stand: {**stand.next(), "base_image": f"nginx:{_other(stand)}"},
-    "Make the release and start its trial": Stand.next,
-    "WebSocket handshake with the trial": Stand.next_labels,
-    FORCE: Stand.next_labels,
-    "WebSocket handshake through Traefik on this server": Stand.next_labels,
-    "Let the replaced container drain": Stand.next_labels,
-    "Unlock the agent, forget its oldest releases": Stand.next,
+
+def _another_image(stand: Stand) -> dict[str, Any]:
+    """While such a container and the replaced one both serve, visitors meet them by turns."""
+    newer = stand.settings.get("base_image") == "nginx:newer"
+    return {**stand.next(), "base_image": "nginx:1.30.6" if newer else "nginx:newer"}
+
+
+# Step: a release that has it.
+STEPS: dict[str, Callable[[Stand], dict[str, Any]]] = {
+    "lock": Stand.next,
+    "copy": Stand.next_labels,
+    "build": _another_image,
+    "release": Stand.next,
+    "trial": Stand.next,
+    "switch": Stand.next_labels,
+    "watched": Stand.next,
+    "commit": Stand.next_labels,
 }
+ANSIBLE, MODULE = "ansible", "module"
+ENDED = 22  # seconds after which a container has ended the workers of a switch that was not committed, and no others
 
 
-def _other(stand: Stand) -> str:
-    return "1.30.6" if stand.settings.get("base_image") == "nginx:newer" else "newer"
-
-
-def killed(stand: Stand, task: str) -> None:
-    """SIGKILL a moment after a task has begun on the server; the rerun begins at once."""
-
-    def kill() -> None:
-        time.sleep(0.4)
-        playbook.kill()
-
-    settings = KILLS[task](stand)
-    with stand.visitors(f"SIGKILL at '{task}'") as visitors:
-        done = stand.deploy(status=None, when=(task, kill), **settings)
-        assert done.status < 0, done
+def killed(stand: Stand, who: str, step: str) -> None:
+    """SIGKILL at a step; the rerun begins at once. Without Ansible the module goes on, and the rerun waits for it."""
+    settings = STEPS[step](stand)
+    with stand.visitors(f"SIGKILL of {who} at the step {step}") as visitors:
+        with steps.watch(stand.server, "one", step, kill=who == MODULE) as watch:
+            happens = playbook.kill if who == ANSIBLE else _nothing
+            done = stand.deploy(status=None, when=(watch.begun, happens), **settings)
+        assert done.status < 0 if who == ANSIBLE else done.status > 0, done
         stand.served()
+        if (who, step) == (MODULE, "watched"):
+            time.sleep(ENDED)
         stand.deploy(**settings)
-    assert not visitors.failed, visitors
+    assert not visitors.failed, (visitors, visitors.failed[:10])
     if "extra_domains" not in settings and "base_image" not in settings:
         undisturbed(visitors)
     _healed(stand, settings)
+
+
+def _nothing() -> None:
+    """It happened on the server."""
+
+
+# -- death right after the switch to a release whose verification fails ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Death:
+    happens: Callable[[Stand], object]
+    through: str = ""  # how Ansible reaches the server: ssh, or ssh with a terminal
+    stays_up: bool = True  # the server, and its Docker
+
+
+def _kill_module(stand: Stand) -> None:
+    with steps.watch(stand.server, "one", "switch", kill=True) as watch:
+        watch.begun()
+
+
+def _kill_sshd(stand: Stand) -> None:
+    """Its child, which has the connection."""
+    stand.shell("pkill -KILL -u deploy ^sshd", "root")
+
+
+def _restart_docker(stand: Stand) -> None:
+    stand.shell("systemctl reset-failed docker; systemctl restart docker", "root")
+
+
+DEATHS = {
+    ANSIBLE: Death(lambda _stand: playbook.kill(), through="terminal"),
+    "connection": Death(_kill_sshd, through="ssh"),
+    "terminal": Death(_kill_sshd, through="terminal"),
+    MODULE: Death(_kill_module),
+    "docker": Death(_restart_docker, stays_up=False),
+    "server": Death(Stand.reboot, stays_up=False),
+}
+ACTIONS: dict[str, Callable[[Stand], dict[str, Any]]] = {"reload": Stand.next, "replacement": _another_image}
+UNVERIFIED_LIMIT = 60  # seconds
+STEADY = {False: 5, True: 30}  # seconds that the previous release has to be the only one; with time, longer
+
+
+def unverified(stand: Stand, death: str, action: str) -> None:
+    """The previous release is active again, without another run."""
+    what, before = f"{action}: death of {death} right after the switch", stand.release()
+    settings, dies = ACTIONS[action](stand), DEATHS[death]
+    host = public("one").removeprefix("https://")
+    with stand.visitors(what) as visitors, foreign.foreign(host, stand.visitor) as visitor:
+        died: list[float] = []
+
+        def happens() -> None:
+            died.append(time.monotonic())
+            dies.happens(stand)
+
+        through = stand.through(dies.through)
+        done = stand.deploy("one", *through, status=None, when=(visitor.is_let_in, happens), **settings, **foreign.OPEN)
+        assert done.status, done
+        visitor.visitor.address = stand.address
+        seconds = visitor.seconds_until_refused(died[0], STEADY[stand.alone], UNVERIFIED_LIMIT * stand.slack)
+    note(f"{what}: the previous release is active after {seconds:.1f} s")
+    assert stand.release() == before
+    assert seconds <= UNVERIFIED_LIMIT, visitor.seen
+    if dies.stays_up:
+        undisturbed(visitors)
+    stand.served()
+    _heals(stand, settings)
 
 
 # -- two at once ------------------------------------------------------------------------------------------------------
 
 
 def same_agent_twice(stand: Stand) -> None:
-    """One of them deploys; the other is told who does."""
+    """The second run waits for the first."""
     choices = [stand.next(), stand.next()]
     with stand.visitors("two control nodes, the same agent") as visitors, ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda settings: stand.deploy(status=None, **settings), choices))
     undisturbed(visitors)
-    assert sorted(bool(done.status) for done in runs) == [False, True], runs
-    ((settings, _done),) = [pair for pair in zip(choices, runs, strict=True) if pair[1].status == 0]
-    (loser,) = [done for done in runs if done.status]
-    assert "is being deployed by" in loser.messages[-1], loser
-    assert stand.in_force() == settings["max_body_size"]
-    stand.settings = {**stand.settings, **settings}
-    _healed(stand, settings)
+    assert [done.row("one").outcome for done in runs] == ["released", "released"], runs
+    (last,) = [settings for settings in choices if settings["max_body_size"] == stand.in_force()]
+    stand.settings = {**stand.settings, **last}
+    _healed(stand, last)
+
+
+def held_for_too_long(stand: Stand) -> None:
+    """Whoever waits in vain is told for whom."""
+    run_file = json.dumps({"by": "alice@laptop", "since": int(time.time()) - 90})
+    stand.shell("exec 9<releases/one; flock 9; sleep 600 >/dev/null 2>&1 & echo $! >/tmp/holder")
+    stand.write("releases/one/run", run_file)
+    before, workers, settings = stand.state(), stand.workers(), stand.next()
+    try:
+        with stand.visitors("an agent that somebody else holds") as visitors:
+            done = stand.deploy(status=1, **settings)
+    finally:
+        stand.shell("kill $(cat /tmp/holder); rm -f releases/one/run")
+    undisturbed(visitors)
+    assert re.search(r"one is being deployed by alice@laptop for [0-9]+ s: wait for it\.", done.messages[-1]), done
+    assert (stand.state(), stand.workers()) == (before, workers)
+    _heals(stand, settings)
 
 
 def two_agents_at_once(stand: Stand) -> None:
@@ -330,37 +425,41 @@ def broken_fragment(stand: Stand) -> None:
 # -- the tables -----------------------------------------------------------------------------------------------------
 
 
-def _killed(tasks: Sequence[str]) -> dict[str, Fault]:
-    return {f"killed_at_{task.replace(' ', '_')}": partial(killed, task=task) for task in tasks}
+def _killed(*pairs: tuple[str, str]) -> dict[str, Fault]:
+    return {f"{who}_killed_at_{step}": partial(killed, who=who, step=step) for who, step in pairs}
+
+
+def _unverified(*pairs: tuple[str, str]) -> dict[str, Fault]:
+    return {
+        f"death_of_{death}_after_{action}": partial(unverified, death=death, action=action) for death, action in pairs
+    }
 
 
 def _dotenvs(names: Sequence[str]) -> dict[str, Fault]:
     return {f"dotenv_{name.replace(' ', '_')}": partial(dotenv, what=name, change=DOTENVS[name]) for name in names}
 
 
+def _plain(*faults: Fault) -> dict[str, Fault]:
+    return {fault.__name__: fault for fault in faults}
+
+
+# Each step and each kind of death occurs.
 DOZEN: dict[str, Fault] = {
-    **{
-        fault.__name__: fault
-        for fault in (
-            *(broken_conf, failing_build, dying_image, refused_by_the_app, verification_time_out),
-            *(read_only_home, same_agent_twice, dns_dead, broken_fragment),
-        )
-    },
-    **_killed(["Make the release and start its trial", FORCE]),
-    **_dotenvs(["with Windows line ends"]),
+    **_plain(refused_by_the_app, same_agent_twice),
+    **_killed((ANSIBLE, "lock"), (MODULE, "copy"), (ANSIBLE, "build"), (MODULE, "release")),
+    **_killed((ANSIBLE, "trial"), (MODULE, "watched"), (ANSIBLE, "commit")),
+    **_unverified((ANSIBLE, "replacement"), ("connection", "reload"), ("terminal", "replacement")),
+    **_unverified((MODULE, "reload"), ("docker", "replacement"), ("server", "reload")),
 }
-REST: dict[str, Fault] = {
-    **{
-        fault.__name__: fault
-        for fault in (
-            *(docker_stopped_before, docker_stopped_midway, disk_full, traefik_restarted, two_agents_at_once),
-            *(reboot_midway, reboot_after),
-        )
-    },
-    **_killed(list(KILLS)),
-    **_dotenvs(list(DOTENVS)[1:]),
+ALL: dict[str, Fault] = {
+    **DOZEN,
+    **_plain(broken_conf, failing_build, dying_image, verification_time_out),
+    **_plain(docker_stopped_before, docker_stopped_midway, disk_full, read_only_home, reboot_midway, reboot_after),
+    **_plain(traefik_restarted, dns_dead, held_for_too_long, two_agents_at_once, broken_fragment),
+    **_killed(*product((ANSIBLE, MODULE), STEPS)),
+    **_unverified(*product(DEATHS, ACTIONS)),
+    **_dotenvs(list(DOTENVS)),
 }
-ALL = {**DOZEN, **REST}
 
 
 def check(stand: Stand, name: str) -> None:

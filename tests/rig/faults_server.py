@@ -98,7 +98,7 @@ def wrong_clock(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def dotenv(stand: Stand, script: str) -> Iterator[None]:
-    """Edited, and the container made anew by hand."""
+    """Edited, and the container made again by hand."""
     kept = stand.shell("cat .env")
     try:
         stand.shell(f"sed -i '{script}' .env; {UP}")
@@ -136,7 +136,7 @@ def resolver(address: str) -> Inject:
 
 @contextmanager
 def edited(stand: Stand, script: str, path: str = CONF) -> Iterator[None]:
-    """A file by hand, put into force as the documentation says."""
+    """A hand-made file, made active as the documentation says."""
     kept = stand.shell(f"cat {path}")
     try:
         stand.shell(f"sed -i '{script}' {path}; {BUILD}; {UP} || true")
@@ -160,7 +160,7 @@ def old_nginx(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def without_secret(stand: Stand) -> Iterator[None]:
-    """What the tunnel's policy asks for, and a conf by hand does not send."""
+    """What the tunnel's policy asks for, and a hand-made conf does not send."""
     stand.agent["tunnel_secret"] = SECRET
     with behind(stand, f"{ODD} policy {SECRET}"):
         stand.deploy()
@@ -215,7 +215,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("`.env` has a target with another scheme", SERVER, partial(dotenv, script="s,=https://o,=ftp://o,")),
     Fault("`.env` leads to a tunnel that is gone", SERVER, target(FORMER)),
     Fault("`.env` leads to a name without an address", SERVER, target("https://nowhere.test")),
-    Fault("`.env` says http in place of https", SERVER, partial(dotenv, script="s,=https://o,=http://o,"), warns=True),
+    Fault("`.env` says http instead of https", SERVER, partial(dotenv, script="s,=https://o,=http://o,"), warns=True),
     Fault("the server's DNS server is dead", SERVER, resolver(NOBODY)),
     Fault(
         "Docker gives containers a DNS server that is dead",
@@ -257,19 +257,21 @@ FAULTS: tuple[Fault, ...] = (
         NGINX,
         commands(f"docker top {CONTAINER} -o pid | tail -n +2 | xargs kill -STOP", RESTART, seconds=NOTICED),
     ),
-    Fault("a conf by hand is broken", NGINX, partial(edited, script="s/^http {/htp {/")),
+    Fault("a hand-made conf is broken", NGINX, partial(edited, script="s/^http {/htp {/")),
     Fault(
-        "a Dockerfile by hand is broken",
+        "a hand-made Dockerfile is broken",
         NGINX,
         partial(edited, script="/^ENTRYPOINT/d", path="proxy-configs/Dockerfile"),
     ),
     Fault("nginx is older than 1.27.3", NGINX, old_nginx),
-    Fault("a conf by hand does not send the tunnel's secret", NGINX, without_secret),
-    Fault("a conf by hand refuses the agent's own origin", NGINX, partial(edited, script='s,"https://one[^ ]* yes;,,')),
-    Fault("a conf by hand sends the app the public origin", NGINX, partial(edited, script="/; # Origin/d")),
-    Fault("a conf by hand loses the WebSocket's Upgrade", NGINX, partial(edited, script="/_header Upgrade/d")),
+    Fault("a hand-made conf does not send the tunnel's secret", NGINX, without_secret),
     Fault(
-        "a conf by hand accepts every origin",
+        "a hand-made conf refuses the agent's own origin", NGINX, partial(edited, script='s,"https://one[^ ]* yes;,,')
+    ),
+    Fault("a hand-made conf sends the app the public origin", NGINX, partial(edited, script="/; # Origin/d")),
+    Fault("a hand-made conf loses the WebSocket's Upgrade", NGINX, partial(edited, script="/_header Upgrade/d")),
+    Fault(
+        "a hand-made conf accepts every origin",
         NGINX,
         partial(edited, script='s/default no;/default yes;/; s,default $http_origin;,default "${TARGET_URL}";,'),
         warns=True,
@@ -283,7 +285,7 @@ FAULTS: tuple[Fault, ...] = (
         commands(f"{_OTHER} up -d {AGENT} 2>&1", f"{_OTHER} down -v 2>&1; {UP}", "deploy", NOTICED),
     ),
     Fault(
-        "a second project runs the agent in place of ours",
+        "a second project runs the agent instead of ours",
         NGINX,
         commands(
             f"docker rm -f {CONTAINER}; {_OTHER} up -d {AGENT} 2>&1", f"{_OTHER} down -v 2>&1; {UP}", "deploy", NOTICED
@@ -294,5 +296,5 @@ DOZEN: tuple[str, ...] = (  # names of those that `make test` has
     "Docker is stopped",
     "`.env` leads to a tunnel that is gone",
     "a firewall keeps containers from the internet",
-    "a conf by hand is broken",
+    "a hand-made conf is broken",
 )

@@ -115,7 +115,7 @@ def no_websocket(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def origin_option_lost(stand: Stand) -> Iterator[None]:
-    """Started anew without the option that mode preserve needs."""
+    """Started again without the option that mode preserve needs."""
     stand.agent["origin_mode"] = "preserve"
     with behind(stand, f"{STREAMLIT} --server.corsAllowedOrigins={PUBLIC}"):
         stand.deploy()
@@ -231,14 +231,14 @@ def no_secret(stand: Stand) -> Iterator[None]:
 FAULTS: tuple[Fault, ...] = (
     Fault("nothing listens on the port that ngrok leads to", APP, closed_port),
     Fault("the app has ended", APP, ended, _starts("start the app")),
-    Fault("the app takes requests and never answers", APP, hangs, _starts("start the app anew")),
+    Fault("the app takes requests and never answers", APP, hangs, _starts("start the app again")),
     Fault("the app speaks https, and ngrok http", APP, speaks_https),
-    Fault("every request breaks the app: 500", APP, partial(behind, command=f"{ODD} error"), _starts("mend it")),
+    Fault("every request breaks the app: 500", APP, partial(behind, command=f"{ODD} error"), _starts("fix it")),
     Fault(
         "every WebSocket breaks the app",
         APP,
         partial(behind, command=f"{ODD} closing"),
-        _starts("start the app anew"),
+        _starts("start the app again"),
     ),
     Fault("another app behind the tunnel, no Streamlit", APP, partial(behind, command=NO_STREAMLIT)),
     Fault(

@@ -2,6 +2,8 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """Many visitors at once, while something happens to the server: open WebSockets that are used, and a steady stream of
 small GETs and POSTs. Every request that failed and every socket that dropped is kept, with its time and its reason.
+
+`python -m tests.rig.load URL ADDRESS FILE`: they come, FILE says that they are there, and they go when it is gone.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ import contextlib
 import hashlib
 import json
 import secrets
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from .shell import RigError
+from .shell import RigError, wait_for
 from .visitor import Visitor, _Resolver
 
 SECONDS = 10  # an answer that takes longer is a failed request, a socket that is silent for longer a dropped one
@@ -221,3 +225,21 @@ def _status(reply: aiohttp.ClientResponse) -> str:
 
 def _word(error: BaseException) -> str:
     return type(error).__name__
+
+
+def main(url: str, address: str, file: str) -> None:
+    there = Path(file)
+    there.unlink(missing_ok=True)
+    with on(url, address, sockets=20, per_second=20) as visitors:
+        there.touch()
+        wait_for("their end", lambda: not there.exists(), LIMIT)
+    if visitors.failed or visitors.dropped or not visitors.answered:
+        raise RigError(str(visitors))
+    print(visitors)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except RigError as error:
+        sys.exit(f"error: {error}")

@@ -8,7 +8,6 @@ A line per scenario; the whole output stands in .rig/logs/SCENARIO.log, JUnit re
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from . import ca, images
-from .shell import ROOT, STATE, VENV, RigError, say
+from .shell import ROOT, STATE, VENV, RigError, end_tree, say
 
 FOLDER = ROOT / "molecule"
 LOGS = STATE / "logs"
@@ -73,7 +72,7 @@ def run(scenario: str, command: str, *options: str) -> bool:
             return process.wait(LIMIT) == 0
         except subprocess.TimeoutExpired:
             log.write(f"\nended after {LIMIT / 60:.0f} minutes\n")
-            _end(process.pid)
+            end_tree(process.pid)
             process.wait()
             return False
         finally:
@@ -133,24 +132,10 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _end(pid: int) -> None:
-    """A process with all it started: Ansible's workers lead sessions of their own, so a group would not do."""
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents.setdefault(int(path.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(path.parent.name))
-    tree = [pid]
-    for member in tree:
-        tree += parents.get(member, [])
-    for member in tree:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
-
-
 def _interrupted(number: int, _frame: object) -> None:
     """Leaves no process behind on Ctrl-C; the containers stay until the next run or `make clean`."""
     for pid in tuple(RUNNING):
-        _end(pid)
+        end_tree(pid)
     os._exit(128 + number)
 
 

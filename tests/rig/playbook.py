@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .shell import ROOT, VENV, RigError
+from .shell import ROOT, VENV, RigError, end_tree
 
 LIMIT = 600  # seconds
+COLLECTIONS = ROOT / ".collections"  # with this checkout
 DEPLOY, REMOVE = "locki.vaettir.deploy_agent", "locki.vaettir.remove_agent"
 
 
@@ -34,6 +33,18 @@ class Event:
     at: float
     changed: bool = False
     message: str = ""
+
+
+@dataclass
+class Row:
+    """Of the table that a run ends with."""
+
+    server: str
+    agent: str
+    outcome: str
+    url: str
+    release: str
+    seconds: float
 
 
 @dataclass
@@ -64,12 +75,36 @@ class Run:
         found = re.findall(r"^ +msg: (.*(?:\n {8}.*)*)", self.output, re.MULTILINE)
         return " / ".join(" ".join(message.split()) for message in found)
 
+    @property
+    def rows(self) -> list[Row]:
+        """What came of each agent, by the table that a person sees."""
+        found = {}
+        for line in re.findall(r"SERVER +AGENT +OUTCOME .*\n((?: +\S.*\n)*)", self.output):
+            for cells in (re.split(" {2,}", row.strip()) for row in line.splitlines()):
+                if len(cells) == 6 and re.fullmatch(r"[0-9.]+", cells[5]):
+                    server, agent, outcome, url, release = cells[:5]
+                    found[server, agent] = Row(server, agent, outcome, url, release, float(cells[5]))
+        return list(found.values())
+
+    def row(self, agent: str) -> Row:
+        """The one of an agent that only one server has."""
+        (found,) = (row for row in self.rows if row.agent == agent)
+        return found
+
+    def seconds(self, host: str, task: str) -> float:
+        """How long a task took on a host."""
+        ends = [found.at for found in self.of("ok", host) if found.task.endswith(task)]
+        return ends[0] - self.first(host, task)
+
     def first(self, host: str, task: str) -> float:
         """When a task began on a host."""
         times = [found.at for found in self.of("start", host) if found.task.endswith(task)]
         if not times:
             raise RigError(f"{task} never began on {host}\n{self!r}")
         return times[0]
+
+
+When = tuple[str | Callable[[], object], Callable[[], object]]
 
 
 class KilledError(Exception):
@@ -84,12 +119,15 @@ def run(
     playbook: str,
     *options: str,
     extra: dict[str, Any] | None = None,
-    when: tuple[str, Callable[[], object]] | None = None,
+    when: When | None = None,
     resolver: str = "",
+    collections: Path = COLLECTIONS,
 ) -> Run:
-    """ansible-playbook as a user types it; `when` names a task, and what is to happen as soon as it begins.
+    """ansible-playbook as a user types it; `when` names a task, and what is to happen as soon as it begins. In place of
+    the name it may have something to call, which comes back when the moment has come.
 
-    `resolver` is the address of a DNS server that the control node has in place of this machine's own.
+    `resolver` is the address of a DNS server that the control node has in place of this machine's own, `collections` a
+    folder with another release of the collection.
     """
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
@@ -108,7 +146,7 @@ def run(
             process = subprocess.Popen(
                 words,
                 cwd=folder,  # as from an installed collection: nothing is found by the checkout's paths
-                env=_environment(trace),
+                env=_environment(trace, collections),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -116,15 +154,19 @@ def run(
             )
             try:
                 if when:
-                    _wait_for_task(process, trace, when[0])
-                    when[1]()
+                    moment, happens = when
+                    if isinstance(moment, str):
+                        _wait_for_task(process, trace, moment)
+                    else:
+                        moment()
+                    happens()
                 process.wait(LIMIT)
             except KilledError:
                 pass
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                if process.poll() is None:
+                    end_tree(process.pid)  # as when the laptop dies: ansible's workers and their connections as well
+                    process.wait()
             output.seek(0)
             return Run(process.returncode, output.read(), list(_events(trace)))
 
@@ -137,10 +179,10 @@ def resolving(path: Path, resolver: str) -> list[str | Path]:
     return ["unshare", "--mount", *who, "sh", "-c", script, path]
 
 
-def _environment(trace: Path) -> dict[str, str]:
+def _environment(trace: Path, collections: Path) -> dict[str, str]:
     return {
         **os.environ,
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+        "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "rig" / "callback"),
         "ANSIBLE_CALLBACKS_ENABLED": "trace",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",

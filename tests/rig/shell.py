@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -78,6 +80,20 @@ def wait_for(what: str, ready: Any, seconds: float, pause: float = 0.2) -> None:
         if time.monotonic() > end:
             raise RigError(f"{what} was not ready after {seconds:.0f} s")
         time.sleep(pause)
+
+
+def end_tree(pid: int) -> None:
+    """A process with all it started: Ansible's workers lead sessions of their own, so a group would not do."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents.setdefault(int(path.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(path.parent.name))
+    tree = [pid]
+    for member in tree:
+        tree += parents.get(member, [])
+    for member in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 @contextlib.contextmanager

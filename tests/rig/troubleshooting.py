@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 HEAD = """\
 # Troubleshooting
 
-One command asks every hop between the app and its visitors, names the first that is broken, and prints what mends it.
+One command asks every hop between the app and its visitors, names the first that is broken, and prints what fixes it.
 It changes nothing:
 
 ```bash
@@ -31,14 +31,14 @@ ansible-playbook diagnose-agent.yml -e agent=ocapistaine
 Its exit status is 0 when the chain works, a warning included. `-e report_file=PATH` writes the same as JSON.
 
 The tables are what it said when each of these {faults} faults was made in a real chain, that of an agent `one` with the
-domain `one.vaettir.example`. It named the right hop of {right}. *Healed* is whether what it prints was enough, for a
+domain `one.vaettir.example`. It named the right hop of {right}. *Fixed* is whether what it prints was enough, for a
 second diagnosis and for a visitor: `yes` when a program did what is printed, `by hand` when that is a person's work.
-{healed} were healed, {hands} of them by hand. The server's name, addresses and times stand here as words.
+{healed} were fixed, {hands} of them by hand. Names, addresses and times of the server stand here as words.
 
 This page is written by `make soak`, and by nothing else.
 """
 HOP = "## Hop: "
-COLUMNS = ("What is wrong", "What the diagnosis says", "What mends it", "Healed")
+COLUMNS = ("What is wrong", "What the diagnosis says", "What fixes it", "Fixed")
 
 
 def _plain(text: str, names: dict[str, str]) -> str:
@@ -55,7 +55,7 @@ def _healed(row: Row) -> str:
 
 
 def page(rows: Sequence[Row], names: dict[str, str]) -> str:
-    """`names`: of this run's machines, with what stands in their place."""
+    """`names`: of this run's machines, with what stands there instead."""
     parts = [
         HEAD.format(
             faults=len(rows),

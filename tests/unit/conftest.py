@@ -2,8 +2,40 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """What all unit tests share. They import plugins by their full names: pyproject.toml puts .collections on the path."""
 
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils._transaction import Undo
 from hypothesis import settings
+
+from .death import Killed, quiet
 
 # The same examples in every run, however slow the machine; found failures become tests, not a database's entries.
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder for servers: on a disk that is busy, hundreds of them would be slow."""
+    fast = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=fast if os.access(fast, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Transactions know that the dead undo nothing."""
+    undo = Undo.__exit__
+
+    def leave(stack: Undo, kind: type[BaseException] | None, *more: object) -> bool | None:
+        return False if kind is Killed else undo(stack, kind, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Undo, "__exit__", leave)
+    yield
+    quiet()

@@ -22,7 +22,8 @@ def load(path: str) -> Any:
 
 
 OPTIONS = load("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-OPTIONS.pop("agent_proxy_agent")
+for name in ("agent_proxy_agents", "agent_proxy_only", "agent_proxy_page"):
+    OPTIONS.pop(name)
 PROFILES = load("vars/main.yml")["__agent_proxy_profiles"]
 # Templated defaults as they come out where nothing is set.
 VALUES = {
@@ -31,7 +32,6 @@ VALUES = {
         for name, value in load("defaults/main.yml").items()
         if name in OPTIONS
     },
-    "agent_proxy_name": "a",
     "agent_proxy_parent_domain": "example.org",
     "agent_proxy_public_port": 443,
     "agent_proxy_maintenance": False,

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.locki.vaettir.plugins.action import agent_release
 from ansible_collections.locki.vaettir.plugins.filter.agent_settings import agent_settings
+from ansible_collections.locki.vaettir.plugins.module_utils import _questions
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -114,6 +116,8 @@ def test_every_declared_variable_is_used(role: str) -> None:
     text = "\n".join(without_comments(path) for path in files(role) if path.parent.name != "defaults")
     filter_source = (ROOT / "plugins" / "filter" / "agent_settings.py").read_text(encoding="utf-8")
     keys = read_keys(role) | set(re.findall(r"settings\[\"(\w+)\"\]", filter_source))
+    # What the server gets, and what the control node reads itself
+    keys |= {*agent_release.PASSED, *_questions.OPTIONS, "from_outside"}
     unread = [
         name
         for name in options(role)
@@ -142,7 +146,8 @@ def read_keys(role: str) -> set[str]:
 def test_every_setting_that_is_read_exists(role: str) -> None:
     """The filter itself says which settings an agent has: the arguments and what it derives from them."""
     plain = {name: None if "{{" in str(value) else value for name, value in defaults("agent_proxy").items()}
-    arguments = {name: option for name, option in options("agent_proxy").items() if name != "agent_proxy_agent"}
+    own = ("agent_proxy_agents", "agent_proxy_only", "agent_proxy_page")  # of all agents together
+    arguments = {name: option for name, option in options("agent_proxy").items() if name not in own}
     entry = {"name": "ocapistaine", "domain": "ocapistaine.example.org", "parent_domain": "", "public_port": 443}
     profiles = private("agent_proxy")["__agent_proxy_profiles"]
     given = agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)

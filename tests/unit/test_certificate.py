@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 import trustme
-from ansible_collections.locki.vaettir.plugins.filter.certificate import certificate_error
+from ansible_collections.locki.vaettir.plugins.filter.stack import certificate_error
 from cryptography.hazmat.primitives import serialization as pem
 
 AUTHORITY = trustme.CA()
@@ -30,9 +30,9 @@ def test_a_certificate_with_its_chain_and_its_key() -> None:
         (CHAIN, CHAIN, "no PEM"),
         (CHAIN, "", "no PEM"),
         ("\udc82\x00", KEY, "no PEM"),
-        (None, None, "no PEM"),
+        ("", "", "no PEM"),
     ],
     ids=["another key", "locked", "no key", "empty", "not even text", "unreadable"],
 )
-def test_what_does_not_belong_together(certificate: str | None, key: str | None, part: str) -> None:
+def test_what_does_not_belong_together(certificate: str, key: str, part: str) -> None:
     assert part in certificate_error(certificate, key)

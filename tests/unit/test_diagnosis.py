@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _chain, _diagnosis, _rules_traefik, _rules_tunnel
-from ansible_collections.locki.vaettir.plugins.modules import agent_diagnosis
+from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _chain,
+    _diagnosis,
+    _facts,
+    _rules_traefik,
+    _rules_tunnel,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,6 +310,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("nginx_origin_line", after_nginx(says(403, "refused_origin"))),
     ("nginx_upgrade", after_nginx(says(400, "bad_key"))),
     ("nginx_upgrade", after_nginx(says(200, "not_a_websocket"))),
+    ("nginx_page", after_nginx(says(503, "bad_page"))),
     ("nginx_other", after_nginx(says(101, "bad_accept"))),
     ("nginx_unable", after_nginx(says(502, "proxy_error"))),
     ("nginx_other", {**PLAIN, **after_nginx(says(403, "not_a_websocket"))}),
@@ -464,6 +470,13 @@ def test_the_fault_is_named(rule: str, changes: dict[str, Any]) -> None:
     assert not {"{", "}"} & set(made["sentence"]), made["sentence"]
 
 
+def test_hops_that_nobody_asks_about() -> None:
+    """An offline tunnel is good enough for a release, a page that is none is not."""
+    made = facts({**passed_on(coded(3200)), NGINX: says(503, "bad_page")})
+    assert _diagnosis.diagnosis(made)["hop"] == _chain.AGENT
+    assert _diagnosis.diagnosis(made, without=_chain.TUNNEL)["rule"] == "nginx_page"
+
+
 def test_every_rule_is_tried() -> None:
     assert [rule.id for rule in _diagnosis.RULES if rule.id not in {name for name, _changes in [*BROKEN, *WARN]}] == []
 
@@ -579,7 +592,7 @@ def test_the_first_broken_hop_is_the_one_next_to_the_app() -> None:
 def test_the_sentence_names_hop_reason_and_fix() -> None:
     assert _diagnosis.diagnosis(facts(shown(coded(3200))))["sentence"] == (
         "ocapistaine on server1: broken at the ngrok agent: no ngrok agent is connected for "
-        "https://ocapistaine.ngrok-free.app (ERR_NGROK_3200). To mend it: on the laptop: "
+        "https://ocapistaine.ngrok-free.app (ERR_NGROK_3200). To fix it: on the laptop: "
         "`ngrok http --url=https://ocapistaine.ngrok-free.app PORT` (with another URL there: set target_url of agent "
         "ocapistaine to it)."
     )
@@ -668,9 +681,9 @@ def test_without_a_third_clock_either_may_be_wrong() -> None:
 
 
 def test_streamlit_is_asked_where_it_lives() -> None:
-    assert agent_diagnosis.health_path("/app/_stcore/stream") == "/app/_stcore/health"
-    assert agent_diagnosis.health_path("/_stcore/stream") == "/_stcore/health"
-    assert agent_diagnosis.health_path("") == agent_diagnosis.health_path("/ws") == "/_stcore/health"
+    assert _facts.health_path("/app/_stcore/stream") == "/app/_stcore/health"
+    assert _facts.health_path("/_stcore/stream") == "/_stcore/health"
+    assert _facts.health_path("") == _facts.health_path("/ws") == "/_stcore/health"
 
 
 def test_credentials_of_a_target_are_not_told() -> None:
@@ -722,3 +735,25 @@ def test_nothing_is_left_where_a_log_says_nothing() -> None:
 def test_what_was_edited_by_hand_goes_back(changes: dict[str, Any], fix: str) -> None:
     for answer in (NO_ROUTE, GATEWAY, after_traefik(says(401, "unauthorized"))):
         assert f"`{fix}`" in _diagnosis.diagnosis(facts({**answer, **changes}))["fix"].split(";")[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "hop", "rule", "words"),
+    [
+        ("boom", "server", "server_failed", "To fix it: on one: fix what it says"),
+        ("/srv/.env: Permission denied", "server", "root_unreadable", "chown"),
+        ("ca_path /x cannot be used: gone.", "TLS", "authority", "deploy-agent.yml -e"),
+    ],
+)
+def test_a_question_that_failed_is_a_diagnosis(said: str, hop: str, rule: str, words: str) -> None:
+    made = _diagnosis.failed("my-agent", "one", said, {"root": "/srv"})
+    assert (made["hop"], made["rule"], made["broken"]) == (hop, rule, True)
+    assert words in made["sentence"]
+    assert made["fix"]
+
+
+def test_settings_that_are_not_valid_are_a_diagnosis() -> None:
+    made = _diagnosis.invalid("my-agent", "one", "set it.")
+    assert (made["hop"], made["rule"], made["broken"], made["fix"]) == ("server", "settings", True, "")
+    assert made["sentence"] == "my-agent on one: cannot be diagnosed: set it."
+    assert set(made) == set(_diagnosis.diagnosis(HEALTHY))

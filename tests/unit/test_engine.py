@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _docker, _engine, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _containers, _docker, _engine, _release
 
 MODEL: dict[str, Any] = {
     "name": "vaettir",
@@ -137,7 +137,7 @@ def test_networks_are_joined_one_by_one(monkeypatch: pytest.MonkeyPatch, known: 
     ],
 )
 def test_reason(log: str, reason: str) -> None:
-    assert _agent.reason(log) == reason
+    assert _containers.reason(log) == reason
 
 
 def test_last_line() -> None:
@@ -191,10 +191,10 @@ NO_SHELL = (
 def test_an_image_without_a_shell_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an owner's may be; what the runtime lost is another matter, and nothing to build an image for."""
     monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (126, NO_SHELL, ""))
-    assert _agent.state("x") == _release.State()
+    assert _containers.state("x") == _release.State()
     monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (126, f"OCI runtime exec failed: {LOST}\n", ""))
     with pytest.raises(_docker.DockerError, match="OCI runtime exec failed"):
-        _agent.state("x")
+        _containers.state("x")
 
 
 @pytest.mark.parametrize(
@@ -213,5 +213,5 @@ def test_a_command_gets_a_second_try(
 ) -> None:
     left = list(answers)
     monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: left.pop(0))
-    assert _agent.execute("x", "true") == answers[-1]
+    assert _containers.execute("x", "true") == answers[-1]
     assert len(answers) - len(left) == calls

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _files
+from ansible_collections.locki.vaettir.plugins.module_utils import _files, _fileset
 from ansible_collections.locki.vaettir.plugins.modules import file_set
 
 from .module_run import run_module
@@ -25,8 +25,16 @@ class Folder:
         return run_module(file_set, self.capsys, check, root=str(self.root), **arguments)
 
     def put(self, text: str, path: str = "a.txt", check: bool = False, **more: Any) -> Any:
-        options = {key: more.pop(key) for key in ("mode", "secret") if key in more}
-        return self.set(check, files=[{"path": path, "content": text, **options}], **more)
+        options = {"mode": more.pop("mode")} if "mode" in more else {}
+        kind = "secrets" if more.pop("secret", False) else "files"
+        return self.set(check, **{kind: [{"path": path, "content": text, **options}]}, **more)
+
+    def keep(self, text: str, path: str = "a.txt") -> _fileset.FileSet:
+        """As a release does with the files of a checkout."""
+        with _files.locked(str(self.root)):
+            found = _fileset.FileSet(str(self.root), True)
+            found.file(path, text.encode(), keep=True)
+        return found
 
     def text(self, path: str = "a.txt") -> str:
         return (self.root / path).read_text(encoding="utf-8")
@@ -44,7 +52,6 @@ def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Folder:
 def test_written_once(folder: Folder) -> None:
     first = folder.put("one\n", "deep/er/a.txt", mode="0640")
     assert first["changed"]
-    assert first["digests"] == {"deep/er/a.txt": _files.digest(b"one\n")}
     assert folder.text("deep/er/a.txt") == "one\n"
     assert (folder.root / "deep/er/a.txt").stat().st_mode & 0o777 == 0o640
     second = folder.put("one\n", "deep/er/a.txt", mode="0640")
@@ -57,7 +64,7 @@ def test_our_own_older_text_needs_no_backup(folder: Folder) -> None:
     assert folder.visible() == ["a.txt"]
 
 
-def test_edit_by_hand_is_kept_beside(folder: Folder) -> None:
+def test_hand_edit_is_backed_up(folder: Folder) -> None:
     folder.put("one\n")
     (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
     done = folder.put("two\n")
@@ -66,7 +73,7 @@ def test_edit_by_hand_is_kept_beside(folder: Folder) -> None:
     assert done["backups"][0].endswith("~")
 
 
-def test_owners_file_is_kept_beside(folder: Folder) -> None:
+def test_owners_file_is_backed_up(folder: Folder) -> None:
     folder.root.mkdir()
     (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
     done = folder.put("ours\n")
@@ -76,15 +83,16 @@ def test_owners_file_is_kept_beside(folder: Folder) -> None:
 def test_tracked_file_is_left_alone(folder: Folder) -> None:
     folder.root.mkdir()
     (folder.root / "a.txt").write_text("mine\n", encoding="ascii")
-    done = folder.put("ours\n", keep=["a.txt"])
-    assert (done["changed"], done["kept"], folder.text()) == (False, ["a.txt"], "mine\n")
-    assert done["digests"] == {"a.txt": _files.digest(b"mine\n")}
+    done = folder.keep("ours\n")
+    assert (done.changed, done.kept, folder.text()) == (False, ["a.txt"], "mine\n")
+    assert done.digests == {"a.txt": _files.digest(b"mine\n")}
 
 
 def test_keep_holds_for_the_owners_files_only(folder: Folder) -> None:
-    folder.put("one\n", keep=["a.txt"])
-    assert folder.put("two\n", keep=["a.txt"])["changed"]
-    assert folder.text() == "two\n"
+    folder.put("one\n")
+    done = folder.keep("two\n")
+    assert (done.changed, folder.text()) == (True, "two\n")
+    assert done.digests == {"a.txt": _files.digest(b"two\n")}
 
 
 def test_only_ours_is_removed(folder: Folder) -> None:
@@ -96,7 +104,7 @@ def test_only_ours_is_removed(folder: Folder) -> None:
     assert folder.set(absent=["a.txt"])["changed"] is False
 
 
-def test_edit_by_hand_is_kept_when_removed(folder: Folder) -> None:
+def test_hand_edit_is_backed_up_when_removed(folder: Folder) -> None:
     folder.put("one\n")
     (folder.root / "a.txt").write_text("by hand\n", encoding="utf-8")
     (backup,) = folder.set(absent=["a.txt"])["backups"]
@@ -116,7 +124,7 @@ def test_an_agents_own_folder_goes_with_its_last_file(folder: Folder) -> None:
         assert (folder.root / kept).is_dir()
 
 
-def test_mode_is_mended(folder: Folder) -> None:
+def test_mode_is_fixed(folder: Folder) -> None:
     folder.put("one\n", mode="0600")
     (folder.root / "a.txt").chmod(0o666)
     assert folder.put("one\n", mode="0600")["changed"]
@@ -136,13 +144,20 @@ def test_secret_stays_out_of_the_diff(folder: Folder) -> None:
     folder.put("old-s3cret\n", secret=True)
     done = folder.put("new-s3cret\n", secret=True)
     assert done["changed"]
-    assert "s3cret" not in str(done["diff"])
+    assert "s3cret" not in str(done)
+    assert done["diff"][0]["before"] != done["diff"][0]["after"]
+    assert (folder.root / "a.txt").stat().st_mode & 0o777 == 0o600
     assert "one" in str(folder.put("one\n", "b.txt")["diff"])
 
 
 def test_secret_stays_out_of_the_diff_when_removed(folder: Folder) -> None:
     folder.put("old-s3cret\n", secret=True, mode="0600")
     assert "s3cret" not in str(folder.set(absent=["a.txt"])["diff"])
+
+
+def test_secrets_are_written_before_the_files_that_refer_to_them(folder: Folder) -> None:
+    both = [{"path": path, "content": "long enough\n"} for path in ("key.pem", "tls.yml")]
+    assert folder.set(files=both[1:], secrets=both[:1])["paths"] == ["key.pem", "tls.yml"]
 
 
 def test_check_mode_touches_nothing(folder: Folder) -> None:
@@ -245,7 +260,7 @@ def test_keys_of_env(folder: Folder) -> None:
     assert (again["changed"], again["keys"]) == (False, [])
 
 
-def test_mode_of_env_is_mended(folder: Folder) -> None:
+def test_mode_of_env_is_fixed(folder: Folder) -> None:
     folder.root.mkdir()
     path = folder.root / ".env"
     path.write_text("A=1\n", encoding="ascii")
@@ -258,3 +273,37 @@ def test_mode_of_env_is_mended(folder: Folder) -> None:
 def test_without_keys_env_is_not_looked_at(folder: Folder) -> None:
     folder.put("one\n")
     assert not (folder.root / ".env").exists()
+
+
+EXCLUDE, BLOCK = ".git/info/exclude", "# BEGIN locki.vaettir\n*~\n/.locki/\n# END locki.vaettir\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", BLOCK),
+        ("*.log", "*.log\n" + BLOCK),
+        (f"*.log\n{BLOCK}*.tmp\n", f"*.log\n{BLOCK}*.tmp\n"),
+        ("a\n# BEGIN locki.vaettir\n/old/\n# END locki.vaettir", "a\n" + BLOCK),
+    ],
+)
+def test_lines_of_an_exclude_list(folder: Folder, before: str, after: str) -> None:
+    path = folder.root / EXCLUDE
+    path.parent.mkdir(parents=True)
+    path.write_text(before, encoding="ascii")
+    path.chmod(0o640)
+    wanted: dict[str, Any] = {"git_exclude": {"file": str(path), "block": "*~\n/.locki/\n"}}
+    assert folder.set(check=True, **wanted)["changed"] is (before != after)
+    assert folder.text(EXCLUDE) == before, "check mode wrote something"
+    assert folder.set(**wanted)["paths"] == ([] if before == after else [EXCLUDE])
+    assert folder.text(EXCLUDE) == after
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert folder.set(**wanted)["changed"] is False
+    folder.set(git_exclude={"file": str(path), "block": ""})
+    assert folder.text(EXCLUDE) == after.replace(BLOCK, "")
+
+
+def test_exclude_list_is_made_where_there_is_none(folder: Folder) -> None:
+    folder.set(git_exclude={"file": str(folder.root / EXCLUDE), "block": "*~\n/.locki/\n"})
+    assert folder.text(EXCLUDE) == BLOCK
+    assert folder.set(git_exclude={"file": "", "block": "x\n"})["changed"] is False

@@ -7,11 +7,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _docker
-from ansible_collections.locki.vaettir.plugins.modules import agent_info, stack_info, websocket_curl
+import yaml
+from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _http, _stack, _websocket
+from ansible_collections.locki.vaettir.plugins.modules import websocket_curl
 
 from .module_run import run_module
 
@@ -19,9 +23,9 @@ from .module_run import run_module
 def test_os_release() -> None:
     debian = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\nHOME_URL="https://x/"\n'
     ubuntu = 'NAME="Ubuntu"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
-    assert stack_info.parse_os_release(debian) == {"id": "debian", "version": "13"}
-    assert stack_info.parse_os_release(ubuntu) == {"id": "ubuntu", "version": "24.04"}
-    assert stack_info.parse_os_release("") == {"id": "", "version": ""}
+    assert _stack.parse_os_release(debian) == {"id": "debian", "version": "13"}
+    assert _stack.parse_os_release(ubuntu) == {"id": "ubuntu", "version": "24.04"}
+    assert _stack.parse_os_release("") == {"id": "", "version": ""}
 
 
 def test_listeners() -> None:
@@ -32,10 +36,10 @@ def test_listeners() -> None:
         "   2: 0100007F:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1003 1 0 100\n"
         "short line\n"
     )
-    assert stack_info.parse_listeners(text) == {80: "1001", 8443: "1003"}
+    assert _stack.parse_listeners(text) == {80: "1001", 8443: "1003"}
     six = "  sl\n 0: 00000000000000000000000000000000:01BB 0:0 0A 0:0 0:0 0 0 0 7\n"
-    assert stack_info.parse_listeners(six) == {443: "7"}
-    assert stack_info.parse_listeners("") == {}
+    assert _stack.parse_listeners(six) == {443: "7"}
+    assert _stack.parse_listeners("") == {}
 
 
 def test_the_owners_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +51,7 @@ def test_the_owners_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
         "ocapistaine": {"build": {"context": "."}},
     }
     answers(0, json.dumps({"name": "vaettir", "services": services}))
-    assert stack_info.owners_compose("/srv") == {
+    assert _stack.owners_compose("/srv") == {
         "project": "vaettir",
         "services": {"traefik": "traefik:v3.3", "ocapistaine": "vaettir-ocapistaine"},
         "built": ["ocapistaine"],
@@ -55,11 +59,11 @@ def test_the_owners_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
         "error": "",
     }
     answers(0, '{"name": "vaettir", "services": null}')
-    assert stack_info.owners_compose("/srv")["services"] == {}
+    assert _stack.owners_compose("/srv")["services"] == {}
     answers(15, "", "warning\nyaml: line 3: did not find expected key\n")
-    assert stack_info.owners_compose("/srv")["error"] == "yaml: line 3: did not find expected key"
+    assert _stack.owners_compose("/srv")["error"] == "yaml: line 3: did not find expected key"
     answers(15, "", "error while interpolating services.a.image: required variable TAG is missing a value: set it\n")
-    assert stack_info.owners_compose("/srv") == {
+    assert _stack.owners_compose("/srv") == {
         "project": "",
         "services": {},
         "built": [],
@@ -68,42 +72,24 @@ def test_the_owners_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_differing() -> None:
-    wanted, found = {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}
-    assert agent_info.differing(wanted, found) == ["b differs", "c differs", "d goes"]
-    assert agent_info.differing(wanted, wanted) == []
-
-
-@pytest.mark.parametrize(
-    ("layers", "below", "built"),
-    [
-        (["1", "2", "3"], ["1", "2"], True),
-        (["1", "3"], ["1", "2"], False),
-        (["1"], ["1", "2"], False),
-        (["1"], ["1"], True),
-    ],
-)
-def test_built_on(layers: list[str], below: list[str], built: bool) -> None:
-    assert agent_info.built_on({"RootFS": {"Layers": layers}}, {"RootFS": {"Layers": below}}) is built
-
-
 def test_accept_is_the_one_of_the_standard() -> None:
-    assert websocket_curl.accept_for("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, 1.3
+    assert _websocket.accept_for("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, 1.3
 
 
 def test_head() -> None:
     head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept:  x=\r\nX: a:b\r\n"
-    assert websocket_curl.parse_head(head) == (101, {"upgrade": "websocket", "sec-websocket-accept": "x=", "x": "a:b"})
-    assert websocket_curl.parse_head(b"HTTP/1.1 404\n")[0] == 404
+    assert _http.parse_head(head) == (101, {"upgrade": "websocket", "sec-websocket-accept": "x=", "x": "a:b"})
+    assert _http.parse_head(b"HTTP/1.1 404\n")[0] == 404
 
 
 @pytest.mark.parametrize(
     "head", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1\r\n", b"HTTP/1.1 abc x\r\n", b"HTTP/1.1 \xb2 x\r\n", b"\xff\xfe"]
 )
 def test_no_head(head: bytes) -> None:
-    assert websocket_curl.parse_head(head) == (0, {})
+    assert _http.parse_head(head) == (0, {})
 
 
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, section 1.3
 PAGE, STOPPED, NGINX = {"x-vaettir-state": "app"}, {"x-vaettir-state": "stopped"}, {"server": "nginx"}
 
 
@@ -128,7 +114,10 @@ PAGE, STOPPED, NGINX = {"x-vaettir-state": "app"}, {"x-vaettir-state": "stopped"
     ],
 )
 def test_reason(status: int, accepted: bool, headers: dict[str, str], curl_exit: int, word: str) -> None:
-    assert websocket_curl.reason(status, accepted, headers, curl_exit) == word
+    answer = {**headers, "sec-websocket-accept": _websocket.accept_for(KEY)} if accepted else headers
+    told, sentence = websocket_curl.judge(status, answer, KEY, "", curl_exit)
+    assert told == word
+    assert bool(sentence) is (status > 0 and word != "ok")
 
 
 def test_command_names_the_address_and_every_header() -> None:
@@ -162,3 +151,132 @@ def test_curl_without_its_authority_is_no_answer(tmp_path: Path, capsys: pytest.
         told = run_module(websocket_curl, capsys, url=url, ca_path=str(tmp_path / "ca.pem"))
     assert told["failed"]
     assert told["msg"].startswith(f"ca_path {tmp_path}/ca.pem cannot be used: ")
+
+
+# --- Several handshakes in one call -----------------------------------------------------------------------------------
+
+
+class Curl:
+    """Stands in for curl: each URL has its answers, the last of which stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: list[str]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str, str]] = []
+        self.running = self.most = 0
+        self.lock = threading.Lock()
+        monkeypatch.setattr(websocket_curl, "handshake", self.handshake)
+
+    def handshake(self, params: dict[str, Any]) -> dict[str, Any]:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self.asked.append((params["url"], params["address"], params["origin"]))
+            answers = self.answers[params["url"].partition("//")[2][0]]
+            reason = answers.pop(0) if len(answers) > 1 else answers[0]
+        time.sleep(0.02)
+        with self.lock:
+            self.running -= 1
+        found = {"reason": reason, "status": 0, "state": "", "error": reason, "command": "curl", "curl_exit": 0}
+        return {**found, "upgraded": reason == "ok", "headers": {}}
+
+
+def test_each_handshake_is_tried_until_it_is_as_expected(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket_curl, "_PAUSE", 0.01)
+    curl = Curl(monkeypatch, a=["ok"], b=["no_route", "no_route", "ok"], c=["offline"], d=["proxy_error"])
+    told = run_module(
+        websocket_curl,
+        capsys,
+        handshakes=[
+            {"url": "https://a/", "label": "one", "expected": ["ok"]},
+            {"url": "https://b/", "label": "two", "expected": ["ok"], "origin": "https://own"},
+            {"url": "https://c/", "label": "three", "address": "192.0.2.1"},
+            {"url": "https://d/", "expected": ["ok", "offline"]},
+        ],
+        address="127.0.0.1",
+        origin="https://shared",
+        patience=0.5,
+    )
+    assert told["changed"] is False
+    assert "failed" not in told
+    assert [(each["label"], each["url"], each["reason"], each["met"]) for each in told["results"]] == [
+        ("one", "https://a/", "ok", True),
+        ("two", "https://b/", "ok", True),
+        ("three", "https://c/", "offline", True),
+        ("", "https://d/", "proxy_error", False),
+    ]
+    urls = [url for url, _address, _origin in curl.asked]
+    assert [urls.count(f"https://{name}/") for name in "abc"] == [1, 3, 1]
+    assert urls.count("https://d/") > 4
+    assert {asked for asked in curl.asked if "d" not in asked[0]} == {
+        ("https://a/", "127.0.0.1", "https://shared"),
+        ("https://b/", "127.0.0.1", "https://own"),
+        ("https://c/", "192.0.2.1", "https://shared"),
+    }
+
+
+def test_without_patience_each_handshake_is_tried_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curl = Curl(monkeypatch, a=["refused"])
+    handshakes = [{"url": f"https://a{number}/", "expected": ["ok"]} for number in range(20)]
+    told = run_module(websocket_curl, capsys, handshakes=handshakes)
+    assert [each["url"] for each in told["results"]] == [each["url"] for each in handshakes]
+    assert not any(each["met"] for each in told["results"])
+    assert len(curl.asked) == 20
+    assert 1 < curl.most <= 8
+
+
+def test_patience_ends_with_a_last_round(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    curl = Curl(monkeypatch, a=["refused"])
+    start = time.monotonic()
+    run_module(websocket_curl, capsys, handshakes=[{"url": "https://a/", "expected": ["ok"]}], patience=0.7)
+    assert 0.7 <= time.monotonic() - start < 2
+    assert len(curl.asked) == 3  # at once, after the pause, at the end
+
+
+def test_no_handshakes_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_module(websocket_curl, capsys, handshakes=[])["results"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "one of the following is required: url, handshakes"),
+        ({"url": "https://a/", "handshakes": []}, "mutually exclusive"),
+        ({"url": "https://a/", "timeout": 0}, "timeout must be a number of seconds from 1, not 0."),
+        ({"handshakes": [], "patience": -1}, "patience must be a number of seconds from 0, not -1."),
+        ({"handshakes": [], "patience": "nan"}, "patience must be a number of seconds from 0"),
+        ({"handshakes": [{"url": "https://a/", "expected": ["fine"]}]}, "value of expected must be one or more of"),
+        ({"handshakes": [{"label": "a"}]}, "missing required arguments: url"),
+        *(
+            ({"url": url}, f"url '{url}' cannot be tried: use one like https://")
+            for url in (
+                "a.example",
+                "--version",
+                "ftp://a/",
+                "https://",
+                "https://a:70000/",
+                "https://a:0/",
+                "http://[a/",
+            )
+        ),
+        ({"handshakes": [{"url": "https://u:p@a:x/"}]}, "url 'https://***@a:x/' cannot be tried"),
+    ],
+)
+def test_arguments_of_curl(capsys: pytest.CaptureFixture[str], arguments: dict[str, Any], words: str) -> None:
+    told = run_module(websocket_curl, capsys, **arguments)
+    assert told["failed"]
+    assert words in told["msg"]
+
+
+def test_everything_that_curl_returns_is_documented() -> None:
+    documented = yaml.safe_load(websocket_curl.RETURN)
+    params = {"url": "http://127.0.0.1:9/", "address": "", "origin": "", "ca_path": "", "verify": True, "timeout": 5}
+    found = websocket_curl.handshake(params)
+    assert set(documented) == {*found, "results"}
+    asked = {**params, "label": "", "expected": []}
+    assert set(documented["results"]["contains"]) == set(websocket_curl.result(asked, found))
+    suboptions = yaml.safe_load(websocket_curl.DOCUMENTATION)["options"]["handshakes"]["suboptions"]
+    assert suboptions["expected"]["choices"] == list(dict.fromkeys(_websocket.REASONS.values()))

@@ -13,7 +13,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _docker
+from ansible_collections.locki.vaettir.plugins.module_utils import _docker
 from ansible_collections.locki.vaettir.plugins.module_utils._names import agent_name_error
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,118 +203,5 @@ def test_dockerfile_copies_only_what_is_written() -> None:
     assert 'ENTRYPOINT ["/bin/sh", "/usr/local/bin/agent-proxy"]' in text
 
 
-NOTHING = {"skipped": True}
-UNTRUSTED = {"reason": "tls_untrusted", "error": "self-signed"}
-
-
-@pytest.mark.parametrize(
-    ("public", "trusting", "failed", "words", "not_words"),
-    [
-        (NOTHING, NOTHING, False, "", ""),
-        ({"reason": "ok", "error": ""}, NOTHING, False, "", ""),
-        ({"reason": "dns", "error": "no address"}, NOTHING, True, "(no address): lead the DNS record of", ""),
-        ({"msg": "ca_path /x cannot be used"}, NOTHING, True, "(ca_path /x cannot be used): mend what it says", "DNS"),
-        (UNTRUSTED, NOTHING, True, "(self-signed): set stack_tls_ca", "DNS"),
-        (UNTRUSTED, UNTRUSTED, True, "(self-signed): set stack_tls_ca", "DNS"),
-        (UNTRUSTED, {"reason": "ok", "error": ""}, False, "", ""),
-    ],
-)
-def test_what_is_said_of_the_public_name(
-    public: dict[str, Any], trusting: dict[str, Any], failed: bool, words: str, not_words: str
-) -> None:
-    given = {
-        **variables(agent()),
-        "__agent_proxy_public_probe": public,
-        "__agent_proxy_trusting_probe": trusting,
-        "__agent_proxy_probe": {"reason": "ok"},
-    }
-    templar = Templar(loader=DataLoader(), variables=given)
-    assert templar.template(trust_as_template("{{ __agent_proxy_outside_failed }}")) is failed
-    told = str(templar.template(trust_as_template("{{ __agent_proxy_outside }}"))) if failed else ""
-    assert words in told
-    assert not not_words or not_words not in told
-    assert not failed or told.endswith(" set agent_proxy_from_outside to false")
-
-
-@pytest.mark.parametrize(
-    ("old", "before", "through_traefik", "itself", "passes"),
-    [
-        ("", "ok", "ok", "ok", True),
-        ("", "ok", "bad_page", "maintenance", False),
-        ("abc", "ok", "ok", "ok", True),
-        ("abc", "ok", "bad_page", "maintenance", True),
-        ("abc", "offline", "maintenance", "ok", True),
-        ("abc", "offline", "offline", "ok", True),
-        ("abc", "ok", "bad_page", "bad_page", False),
-        ("abc", "ok", "bad_page", "ok", False),
-        ("abc", "offline", "bad_page", "offline", False),
-        ("abc", "offline", "upload_refused", "ok", False),
-    ],
-)
-@pytest.mark.parametrize("online", [False, True])
-def test_two_containers_may_answer_by_turns(
-    old: str, before: str, through_traefik: str, itself: str, passes: bool, online: bool
-) -> None:
-    """For as long as a replaced one serves; what is wrong with the new one alone is seen all the same."""
-    given = {
-        **variables(agent(require_online=online)),
-        "stack_tls": "files",
-        "__agent_proxy_before": {"reason": before},
-        "__agent_proxy_force": {"old": old},
-        "__agent_proxy_probe": {"reason": "ok"},
-        "__agent_proxy_proof": {"reason": through_traefik},
-        "__agent_proxy_direct": {"reason": itself},
-    }
-    (task,) = [task for task in load("agent_proxy/tasks/verify.yml") if task["name"] == "Every hop answers"]
-    that = task["ansible.builtin.assert"]["that"]
-    templar = Templar(loader=DataLoader(), variables=given)
-    a_page_will_do = not online or itself not in given["__agent_proxy_pages"]
-    assert templar.template(trust_as_template(f"{{{{ {that} }}}}")) is (passes and a_page_will_do)
-
-
 def test_the_runtimes_words() -> None:
     assert _docker.RUNTIME_FAILED.fullmatch(load("stack/vars/main.yml")["__stack_runtime_failed"])
-
-
-def test_a_question_that_could_not_be_asked_proves_nothing() -> None:
-    asked = {}
-    for path in sorted((ROLES / "agent_proxy/tasks").glob("*.yml")):
-        for task in load(str(path.relative_to(ROLES))):
-            module = next((key for key in task if key.startswith("locki.vaettir.websocket_")), "")
-            if module and "until" in task:
-                assert ".reason | default" in task["until"], path.name  # a failing module has none
-            if module and "failed_when" in task:
-                asked[task["register"]] = task["failed_when"]
-    undone = ("__agent_proxy_before", "__agent_proxy_back")  # these decide nothing
-    outside = ("__agent_proxy_public_probe", "__agent_proxy_trusting_probe")  # a warning
-    for name, condition in asked.items():
-        assert (condition is False) is (name in undone + outside), name
-        assert condition is False or condition == f"{name}.reason is not defined"
-
-
-@pytest.mark.parametrize(
-    ("action", "said", "hop", "rule", "words"),
-    [
-        ("locki.vaettir.agent_diagnosis", "boom", "server", "server_failed", "To mend it: on one: mend what it says"),
-        ("locki.vaettir.agent_diagnosis", "/srv/.env: Permission denied", "server", "root_unreadable", "chown"),
-        (
-            "locki.vaettir.websocket_probe",
-            "ca_path /x cannot be used: gone.",
-            "TLS",
-            "authority",
-            "deploy-agent.yml -e",
-        ),
-        ("ansible.builtin.assert", "set it.", "server", "settings", "cannot be diagnosed: set it."),
-    ],
-)
-def test_a_diagnosis_that_failed_is_one(action: str, said: str, hop: str, rule: str, words: str) -> None:
-    given = trusted(load("agent_proxy/tasks/diagnose_one.yml")[1]["rescue"][0]["vars"])
-    # Ansible finds no filters of ours in this process.
-    given["__diagnosis"] = trust_as_template(str(given["__diagnosis"]).replace("| locki.vaettir.diagnosis", ""))
-    given |= {"ansible_failed_task": {"action": action}, "ansible_failed_result": {"msg": said}}
-    given |= {"agent_proxy_name": "my-agent", "inventory_hostname": "one", "__stack": {"root": "/srv"}}
-    made = Templar(loader=DataLoader(), variables=given).template(trust_as_template("{{ __diagnosis }}"))
-    made = _diagnosis.diagnosis(made) if "failed" in made else made
-    assert (made["hop"], made["rule"], made["broken"]) == (hop, rule, True)
-    assert words in made["sentence"]
-    assert bool(made["fix"]) is (rule != "settings")

@@ -66,7 +66,7 @@ def served(servers, pebble, server: str, agent: str) -> bool:
     return visitor.handshake(f"{url}/_stcore/stream", url)[0] == 101
 
 
-def test_a_first_deploy_is_proven_without_a_hand(pebble, servers):
+def test_a_first_deploy_is_verified_without_a_hand(pebble, servers):
     _run, said = deploy()
     assert f"second on {ONE}: WebSocket upgrade verified at https://second.vaettir.example" in said
     assert served(servers, pebble, ONE, "second")
@@ -82,7 +82,7 @@ def test_a_second_deploy_touches_nothing():
     assert root.check_output(f"stat -c '%a %U %i %y' {ACME}/{there}; sha256sum {ACME}/{there}") == before
 
 
-def test_the_proof_alone(verify):
+def test_the_verification_alone(verify):
     assert "second on vaettir-acme-one: WebSocket upgrade verified" in verify("second", good=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import playbook, snapshot
+from tests.rig import playbook, snapshot, steps
 from tests.rig.shell import STATE
 
 SERVER, HOME = "vaettir-adopt-one", "/home/deploy/vaettir"
@@ -26,7 +26,7 @@ OWNERS = {
     ".env": FIXTURE / "env",
 }
 # Our own records, and the layers of whatever is built.
-ASIDE = [r"/\.docker/", r"/vaettir/\.locki/", r"/vaettir/releases/ocapistaine/(lock|current)$", r"image <none>:<none>$"]
+ASIDE = [r"/\.docker/", r"/vaettir/\.locki/", r"/vaettir/releases/ocapistaine/current$", r"image <none>:<none>$"]
 
 
 def deploy(status: int = 0, **settings) -> playbook.Run:
@@ -129,7 +129,7 @@ def test_their_agent_has_our_rules(visitor, server, edge):
     assert f'"https://{TUNNEL}"; # Origin' in shown
 
 
-def test_their_agent_is_proven_as_any_other():
+def test_their_agent_is_verified_as_any_other():
     run = playbook.run("locki.vaettir.verify_agent", "-e", "from_outside=false")
     assert (run.status, run.changed) == (0, []), run
     assert f"ocapistaine on {SERVER}: WebSocket upgrade verified at {PUBLIC}" in " ".join(run.output.split())
@@ -183,13 +183,25 @@ def test_a_conf_that_their_nginx_refuses_reaches_nobody(visitor, what_changes):
 def test_a_release_that_gets_worse_is_undone(server, visitor, edge):
     before, release = [server.file(f"{HOME}/{path}").content for path in (CONF, ".env")], current(server)
     image = server.check_output("docker inspect -f '{{.Image}}' vaettir-ocapistaine-1")
-    worse = ("Compose makes its container", lambda: edge.fault(TUNNEL, "reset"))
     try:
-        run = deploy(2, agent={"read_timeout": 3601, "require_online": True}, when=worse)
+        with steps.watch(SERVER, "ocapistaine", "switch") as watch:
+            worse = (watch.begun, lambda: edge.fault(TUNNEL, "reset"))
+            run = deploy(2, agent={"read_timeout": 3601, "require_online": True}, when=worse)
     finally:
         edge.fault(TUNNEL, None)
-    assert_fails_with(run, "the tunnel is offline", f"rolled back to release {release}")
+    assert_fails_with(run, "broken at the ngrok edge", f"rolled back to release {release}")
     assert [server.file(f"{HOME}/{path}").content for path in (CONF, ".env")] == before
+    assert server.check_output("docker inspect -f '{{.Image}}' vaettir-ocapistaine-1") == image
+    assert current(server) == release
+    assert_works(visitor)
+
+
+def test_a_release_of_a_run_that_was_killed_is_undone_by_the_next(server, visitor):
+    release, image = current(server), server.check_output("docker inspect -f '{{.Image}}' vaettir-ocapistaine-1")
+    with steps.watch(SERVER, "ocapistaine", "switch", kill=True) as watch:
+        deploy(2, agent={"read_timeout": 3602}, when=(watch.begun, lambda: None))
+    run = deploy(agent={"target_url": f"https://{OTHER_TUNNEL}"})  # as before it
+    assert f"ocapistaine on {SERVER}: removed vaettir-ocapistaine-1: its release" in run.said, run
     assert server.check_output("docker inspect -f '{{.Image}}' vaettir-ocapistaine-1") == image
     assert current(server) == release
     assert_works(visitor)
@@ -197,10 +209,12 @@ def test_a_release_that_gets_worse_is_undone(server, visitor, edge):
 
 def test_a_rollback_brings_the_owners_conf_back(server, visitor):
     kept = by_hand(server)["id"]
+    server.check_output(f"echo '# an edit that nobody built' >> {HOME}/{CONF}")
     run = playbook.run(ROLLBACK, "-e", "agent=ocapistaine", "-e", f"release={kept}")
     assert run.status == 0, run
     assert server.file(f"{HOME}/{CONF}").content == (FIXTURE / "ocapistaine.conf.template").read_bytes()
     assert server.file(f"{HOME}/{CONF}").mode == 0o664
+    assert "# an edit that nobody built" in server.check_output(f"cat {HOME}/{CONF}.*~")
     assert_owners_files(server)  # .env with its own spelling too
     assert visitor.until(PUBLIC, 200).headers["x-served-by"] == "vaettir by hand"
     assert visitor.handshake(STREAM, PUBLIC)[0] == 101
@@ -209,9 +223,9 @@ def test_a_rollback_brings_the_owners_conf_back(server, visitor):
 def test_a_removal_that_makes_it_worse_is_undone(server, visitor, edge):
     deploy()
     release = current(server)
-    worse = ("Compose makes its container", lambda: edge.fault(TUNNEL, "ERR_NGROK_3200"))
     try:
-        run = remove(when=worse)
+        with steps.watch(SERVER, "ocapistaine", "switch") as watch:
+            run = remove(when=(watch.begun, lambda: edge.fault(TUNNEL, "ERR_NGROK_3200")))
     finally:
         edge.fault(TUNNEL, None)
     assert run.status == 2, run

@@ -104,7 +104,7 @@ def test_the_page_of_a_stopped_tunnel(shell, edge):
     assert "https://discord.gg/vaettir-test" in shown
 
 
-def test_an_edit_by_hand_comes_into_force(shell, server, visitor):
+def test_an_edit_by_hand_becomes_active(shell, server, visitor):
     with edited(server, CONF):
         shell(f"sed -i 's/server_tokens off;/server_tokens off; add_header X-Edited by-hand always;/' {CONF}")
         shell("docker compose build ocapistaine")

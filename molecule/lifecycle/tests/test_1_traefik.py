@@ -109,7 +109,7 @@ def test_an_upgrade_that_fails_is_undone(server, visitor):
     run = playbook.run(UPGRADE, *CONFIRMED, extra={"stack_traefik_image": "nginx:1.30.6"})
     assert run.status != 0
     assert "'Replace Traefik' failed" in run.messages[-1]
-    assert "the former Traefik serves" in run.messages[-1]
+    assert "the previous Traefik serves" in run.messages[-1]
     assert visitor.until(PUBLIC, 200).status == 200
     assert "image: traefik:" in server.file(f"{HOME}/docker-compose.yml").content_string
     again = playbook.run(UPGRADE)

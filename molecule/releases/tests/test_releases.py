@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from tests.rig import playbook
+from tests.rig import playbook, steps
 from tests.rig.releases import (
     TUNNEL,
     UP,
@@ -69,7 +69,7 @@ def test_check_mode_plans_and_touches_nothing(stand: Stand):
     assert planned.changed
     assert f"client_max_body_size {stand.size}m" in planned.output
     assert (stand.state(), stand.workers()) == (before, workers)
-    assert stand.shell("ls -A releases/one").split().count("lock") == 0
+    assert not {"pending", "run"} & set(stand.shell("ls -A releases/one").split())
 
 
 def test_rollback_takes_seconds(stand: Stand):
@@ -99,14 +99,16 @@ def test_rollback_to_what_never_was(stand: Stand):
 def test_a_container_is_replaced_beside_the_old_one(stand: Stand):
     old = stand.ids()["vaettir-one-1"]
     with stand.visitors("replacement: new base image and labels", sockets=50, per_second=40) as visitors:
-        run = stand.deploy(**stand.next_labels(), base_image="nginx:newer")
-        finished = visitors.seconds - time.time() + run.first(stand.server, "Let the replaced container drain")
+        committed: list[float] = []
+        with steps.watch(stand.server, "one", "commit") as watch:
+            when = (watch.begun, lambda: committed.append(visitors.seconds))
+            stand.deploy(when=when, **stand.next_labels(), base_image="nginx:newer")
         stand.has_drained(WINDOW + 20)
         wait_for("everybody's return", lambda: visitors.open == visitors.sockets, 10)
     assert not visitors.failed, (visitors, visitors.failed[:5])
     assert len(visitors.dropped) == visitors.sockets, visitors
     times = sorted(drop.at for drop in visitors.dropped)
-    assert times[0] > finished + WINDOW - 1, (finished, times)
+    assert times[0] > committed[0] + WINDOW - 1, (committed, times)
     assert max(later - earlier for earlier, later in pairwise(times)) > 0.5, "both workers ended at once"
 
     assert [name for name in stand.ids() if name.startswith("vaettir-one")] == ["vaettir-one-1"]
@@ -144,9 +146,14 @@ def test_a_first_release_that_fails_is_taken_away(stand: Stand):
 
     before = [line for line in everything().splitlines() if "offline" not in line]
     with stand.visitors("a first release that fails") as visitors:
-        run = stand.deploy("three", status=1, target_url=f"https://{TUNNEL}", origin_mode="preserve")
+        generic = {"profile": "generic", "probe_path": "/_stcore/stream"}  # what answers is no Streamlit
+        run = stand.deploy("three", status=1, target_url=f"https://{TUNNEL}", origin_mode="preserve", **generic)
     undisturbed(visitors)
-    assert "refuses the Origin" in " ".join(run.messages), run
+    (told,) = run.messages
+    assert "broken at the app: the app refuses its own public origin" in told, run
+    assert "To fix it: set origin_mode of agent three to rewrite" in told, run
+    assert "It was its first release, and is taken away again." in told, run
+    assert (run.row("three").outcome, run.row("three").release) == ("rolled back", "-")
     assert [line for line in everything().splitlines() if "offline" not in line] == before
     assert not stand.shell("ls -A releases | grep three || true")
 
@@ -160,7 +167,10 @@ def test_an_offline_tunnel_is_no_failed_release(stand: Stand):
         assert stand.visitor.get(public("one")).status == 503
         settings = stand.next()
         refused = stand.deploy(status=1, **settings, require_online=True)
-        assert "the tunnel is offline" in " ".join(refused.messages), refused
+        (told,) = refused.messages
+        assert f"broken at the ngrok agent: no ngrok agent is connected for https://{TUNNEL}" in told, refused
+        assert f"To fix it: on the laptop: `ngrok http --url=https://{TUNNEL} PORT`" in told, refused
+        assert "It was so before this release, which stays." in told, refused
         # It was so before, and going back would not mend it.
         assert stand.in_force() == settings["max_body_size"]
     stand.served()
@@ -224,22 +234,35 @@ def test_maintenance_with_a_new_container(stand: Stand):
     stand.settings.pop("require_online")
 
 
-def lock(stand: Stand, *, node: str, since: float) -> None:
-    owner = {"user": "alice", "node": node, "pid": 4711, "since": int(since)}
-    stand.write("releases/one/lock", json.dumps(owner))
+CURL = """#!/bin/sh
+case " $* " in
+*" -sSv "*) printf '< HTTP/1.1 502 Bad Gateway\\r\\n< \\r\\n' >&2 ;;
+*) exec /usr/bin/curl "$@" ;;
+esac
+"""
 
 
-def test_a_lock_is_held_broken_and_outlived(stand: Stand):
-    lock(stand, node="laptop.example", since=time.time() - 90)
-    before = stand.state()
-    held = stand.deploy(status=1, **stand.next())
-    assert "alice@laptop.example" in held.messages[-1], held
-    assert "agent_proxy_break_lock" in held.messages[-1], held
-    assert stand.state() == before
-    assert stand.deploy("one", "-e", "agent_proxy_break_lock=true", **stand.next()).changed
-    lock(stand, node="laptop.example", since=time.time() - 3600)
-    assert stand.deploy(**stand.next()).changed
-    assert not stand.shell("ls releases/one/lock 2>/dev/null || true")
+def test_what_curl_contradicts_is_rolled_back(stand: Stand):
+    """The second witness asks after the commit."""
+    stand.deploy(**stand.next())
+    before, held, size = stand.state(), stand.release(), stand.in_force()
+    stand.shell("cat >/usr/local/bin/curl; chmod 755 /usr/local/bin/curl", "root", text=CURL)
+    try:
+        with stand.visitors("curl contradicts the verification") as visitors:
+            run = stand.deploy(status=1, **stand.next())
+    finally:
+        stand.shell("rm /usr/local/bin/curl", "root")
+    undisturbed(visitors)
+    (told,) = run.messages
+    assert "curl contradicts the verification: answer 502" in told, run
+    assert f"It was rolled back to release {held}." in told, run
+    assert (run.row("one").outcome, run.row("one").release) == ("rolled back", held)
+    after, kept = stand.state(), {"releases", "images", "releases/one/current"}
+    assert {key for key in before if before[key] != after[key]} <= kept, (before, after)
+    assert (stand.release(), stand.in_force()) == (held, size)
+    (contradicted,) = [name for name in after["releases"].split() if name not in before["releases"]]
+    assert not release_json(stand, contradicted.rpartition("/")[2])["verified"], "a rollback would choose it"
+    assert stand.deploy().changed == []
 
 
 def test_a_changed_target_is_a_reload_without_a_gap(stand: Stand):

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _release
-from ansible_collections.locki.vaettir.plugins.modules import agent_info
+from ansible_collections.locki.vaettir.plugins.module_utils import _containers, _docker
 
 
 def test_all_containers_of_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,22 +23,6 @@ def test_all_containers_of_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (0, "".join(f"{line}\n" for line in lines), ""))
     ours = ["by-hand", "vaettir-a-1", "vaettir-a-old-12345678", "vaettir-a-trial", "vaettir-next-a-1"]
-    assert agent_info.containers("vaettir", "a") == ours
-    assert agent_info.containers("vaettir", "a-b") == ["vaettir-a-b-1", "vaettir-a-b-trial"]
-    assert agent_info.containers("vaettir", "b") == []
-
-
-@pytest.mark.parametrize(
-    ("current", "seen", "sees"),
-    [
-        ("20261123T013000Z", "20261123T013000Z", True),
-        ("20261123T013000Z", "", False),
-        ("20261123T013000Z", "20261122T013000Z", False),
-        ("20261123T013000Z", None, True),
-        ("", "", False),
-    ],
-)
-def test_whether_a_container_sees_its_release(current: str, seen: str | None, sees: bool) -> None:
-    info = object.__new__(agent_info.AgentInfo)
-    info.state = _release.State(release=seen)
-    assert info.sees(current) is sees
+    assert _containers.Containers("vaettir", "a").all() == ours
+    assert _containers.Containers("vaettir", "a-b").all() == ["vaettir-a-b-1", "vaettir-a-b-trial"]
+    assert _containers.Containers("vaettir", "b").all() == []

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What the role stack judges: a recorded server, and one thing at a time that is wrong with it or its variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+from ansible_collections.locki.vaettir.plugins.filter import stack
+
+from .recorded import changed, load
+
+ROLE = Path(__file__).parents[2] / "roles" / "stack"
+FOUND = load("server")["server"]["stack"]
+SETTINGS: dict[str, Any] = {
+    "server": "one",
+    "project": "vaettir",
+    "dir": "~/vaettir",
+    "manage": True,
+    "install": False,
+    "packages": {"debian 13": ["docker.io", "docker-compose"]},
+    "http_port": 8080,
+    "https_port": 8443,
+    "tls": "files",
+    "traefik_stays": True,
+    "remove_certificates": False,
+}
+OWNERS = {"project": "vaettir", "services": {"traefik": "traefik:v3"}, "built": [], "named": {}, "error": ""}
+ADOPTED: dict[str, Any] = {"manage": False}
+THEIRS: dict[str, Any] = {"compose_files": ["compose.yml"], "owners": OWNERS}
+WRITTEN = ["docker-compose.yml", "agents.yml", "traefik/certs/key.pem"]
+STOPPED = {"traefik.status": "exited", "traefik.health": ""}
+DIFFERS = {"traefik.reasons": ["its compose service differs"]}
+
+
+def error(changes: dict[str, Any], only: tuple[str, ...] = (), **settings: Any) -> str:
+    return stack.server_error(changed(FOUND, changes), {**SETTINGS, **settings}, only)
+
+
+def plan(changes: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    return stack.stack_plan(changed(FOUND, {"written": WRITTEN, **changes}), {**SETTINGS, **settings})
+
+
+def test_its_settings_are_those_that_the_role_lists() -> None:
+    role = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    assert list(role["__stack_settings"]) == list(SETTINGS)
+    assert stack.Settings(**SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({}, {}),
+        ({"compose.version": "2.20"}, {}),
+        ({"docker.installed": False, "docker.version": ""}, {"install": True}),
+        (THEIRS, ADOPTED),
+        # A port that is taken is the owner's own Traefik's.
+        ({**THEIRS, "taken_ports": [{"port": 8080, "by": "traefik"}]}, ADOPTED),
+    ],
+)
+def test_fit_for_a_deploy(changes: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert error(changes, **settings) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "parts"),
+    [
+        ({"docker.installed": False}, {}, ["Docker Engine is not installed on one: set stack_install_docker to true"]),
+        (
+            {"docker.installed": False, "distribution.version": "12"},
+            {"install": True},
+            ["stack_install_docker cannot serve one, which is 'debian 12'", "use debian 13."],
+        ),
+        (
+            {"docker.version": "", "docker.error": "permission denied"},
+            {},
+            ["does not answer user deploy (permission denied)", "usermod -aG docker deploy"],
+        ),
+        ({"compose.version": "2.19.0"}, {}, ["Docker Compose on one is 2.19.0, and 2.20 or later"]),
+        ({"compose.version": ""}, {}, ["Docker Compose on one is missing"]),
+        (
+            {"taken_ports": [{"port": 8080, "by": "nginx"}, {"port": 8443, "by": "container x"}]},
+            {},
+            ["one: stack_http_port 8080 is taken by nginx; stack_https_port 8443 is taken by container x: stop it"],
+        ),
+        ({"compose_files": ["compose.yml"]}, {}, ["has a compose.yml of its owner", "set stack_manage to false"]),
+        ({}, ADOPTED, ["no compose file of its owner's that works (there is none)"]),
+        ({**THEIRS, "owners": {**OWNERS, "error": "yaml: x"}}, ADOPTED, ["that works (yaml: x)"]),
+        (
+            {**THEIRS, "owners": {**OWNERS, "services": {"caddy": "caddy"}}},
+            ADOPTED,
+            ["compose.yml in /home/deploy/vaettir on one has no service 'traefik' (there are caddy)"],
+        ),
+        (
+            {**THEIRS, "owners": {**OWNERS, "project": "web"}},
+            ADOPTED,
+            ["the compose project 'web'", "`name: vaettir`", "vaettir-AGENT-1"],
+        ),
+        ({"other_root": "/srv"}, {}, ["belongs to /srv already", "stack_dir is '~/vaettir'"]),
+        ({"curl": False}, {}, ["curl is missing on one", "`sudo apt-get install curl`"]),
+    ],
+)
+def test_server_is_refused(changes: dict[str, Any], settings: dict[str, Any], parts: list[str]) -> None:
+    told = error(changes, **settings)
+    assert [part for part in parts if part not in told] == [], told
+    assert told.endswith(".")
+
+
+def test_the_first_error_is_the_one_that_is_told() -> None:
+    everything = {"docker.version": "", "compose.version": "", "curl": False, "other_root": "/srv"}
+    assert "does not answer" in error(everything)
+    assert "curl" in error(everything, only=("curl",))
+    assert error({"curl": False}, only=("docker",)) == ""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    leaf = trustme.CA().issue_cert("a.example")
+    leaf.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    leaf.private_key_pem.write_to_path(folder / "key.pem")
+    return {"stack_tls_certificate": str(folder / "cert.pem"), "stack_tls_key": str(folder / "key.pem")}
+
+
+def errors(variables: dict[str, Any]) -> list[str]:
+    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text(encoding="utf-8"))
+    options = specs["argument_specs"]["main"]["options"]
+    values = {**{name: option["default"] for name, option in options.items()}, **variables}
+    paths = [Path(str(values[name])) for name in ("stack_tls_certificate", "stack_tls_key")]
+    texts = [path.read_text(encoding="ascii") if path.is_file() else None for path in paths]
+    return stack.stack_errors(values, options, *texts)
+
+
+def test_good_variables(files: dict[str, str]) -> None:
+    assert errors({"stack_tls": "files", **files, "stack_http_port": "8080", "stack_discord_invite_url": ""}) == []
+    assert errors({"stack_acme_email": "a@b.example"}) == []
+    assert errors({"stack_manage": "false"}) == []  # whose Traefik asks for no address of ours
+
+
+GOOD = {"stack_acme_email": "a@b.example"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ({"stack_http_port": "abc"}, "stack_http_port 'abc' is not valid: use a whole number."),
+        ({"stack_https_port": None}, "stack_https_port is empty"),
+        ({"stack_manage": "perhaps"}, "stack_manage 'perhaps' is not valid: use true or false."),
+        ({"stack_dir": "vaettir"}, "stack_dir 'vaettir' is not a path on the server"),
+        ({"stack_http_port": 0}, "stack_http_port '0' is not valid: use a TCP port"),
+        ({"stack_https_port": "80"}, "stack_https_port '80' is stack_http_port as well"),
+        ({"stack_discord_invite_url": "https://x.example"}, "'https://x.example' is not a Discord invite"),
+        ({"stack_acme_email": ""}, "stack_acme_email '' is not an e-mail address"),
+        ({"stack_acme_email": "a@b\n- evil"}, "stack_acme_email 'a@b - evil' is not"),
+        ({"stack_tls": "files"}, "stack_tls_certificate '' or stack_tls_key '' is not a file on the control node"),
+        ({"stack_tls_ca": "/nowhere/ca.pem"}, "stack_tls_ca '/nowhere/ca.pem' is not a file"),
+        ({"stack_acme_ca_certificate": "/nowhere"}, "stack_acme_ca_certificate '/nowhere' is not a file"),
+    ],
+)
+def test_variable_is_refused(variables: dict[str, Any], part: str) -> None:
+    (told,) = errors({**GOOD, **variables})
+    assert part in told
+    assert told.endswith(".")
+
+
+def test_key_of_another_certificate_is_refused(files: dict[str, str]) -> None:
+    (told,) = errors({"stack_tls": "files", **files, "stack_tls_key": files["stack_tls_certificate"]})
+    assert "is not the key of stack_tls_certificate" in told
+    assert "the key without a password." in told
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    assert len(errors({"stack_dir": "x", "stack_http_port": 0, "stack_https_port": 70000})) == 4
+
+
+def test_a_healthy_server_has_nothing_to_do() -> None:
+    made = plan({})
+    assert (made["install"], made["start"], made["stays"], made["absent"]) == ([], False, "", [])
+    assert (made["upgrade"], made["upgrade_why"]) == ("", "one: Traefik is as it should be, nothing to do.")
+
+
+def test_packages_where_docker_is_missing() -> None:
+    missing = {"docker.installed": False}
+    assert plan(missing, install=True)["install"] == ["docker.io", "docker-compose"]
+    assert plan(missing)["install"] == plan({}, install=True)["install"] == []
+
+
+@pytest.mark.parametrize(("changes", "runs"), [(STOPPED, False), ({"traefik.health": "starting"}, True)])
+def test_traefik_is_started_or_waited_for(changes: dict[str, Any], runs: bool) -> None:
+    made = plan(changes)
+    assert (made["start"], made["runs"]) == (True, runs)
+    assert plan(changes, manage=False)["start"] is False
+
+
+def test_traefik_stays_as_it_runs() -> None:
+    assert plan(DIFFERS)["stays"] == (
+        "one: Traefik's definition changed (its compose service differs), and it stays as it runs, since a new one "
+        "drops every open WebSocket of the server: `ansible-playbook upgrade-traefik.yml` "
+        "(locki.vaettir.upgrade_traefik) replaces it."
+    )
+    assert plan({**DIFFERS, **STOPPED})["stays"] == ""
+    assert plan(DIFFERS, traefik_stays=False)["stays"] == ""
+
+
+def test_what_a_traefik_that_stays_cannot_serve() -> None:
+    told = plan(DIFFERS, https_port=443, tls="acme")["stays"]
+    assert "because it does not listen on port 443, and its certificates come the way of stack_tls=files." in told
+
+
+def test_a_traefik_that_stays_keeps_its_certificate() -> None:
+    assert plan({}, tls="acme")["absent"] == ["traefik/dynamic/tls.yml"]
+    assert plan(DIFFERS, tls="acme")["absent"] == []
+    assert plan(DIFFERS, tls="acme", traefik_stays=False)["absent"] == ["traefik/dynamic/tls.yml"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "word", "part"),
+    [
+        (DIFFERS, {}, "replace", "is to be replaced: its compose service differs."),
+        (STOPPED, {}, "start", "does not run, and is to be started."),
+        ({**STOPPED, "written": []}, {}, "", "the first deploy starts it."),
+        (STOPPED, ADOPTED, "", "Traefik is the owner's, nothing to do."),
+    ],
+)
+def test_upgrade(changes: dict[str, Any], settings: dict[str, Any], word: str, part: str) -> None:
+    made = plan(changes, **settings)
+    assert made["upgrade"] == word
+    assert part in made["upgrade_why"]
+
+
+def test_removal_leaves_the_certificates_unless_told() -> None:
+    assert plan({})["remove_files"] == WRITTEN[:2]
+    assert plan({}, remove_certificates=True)["remove_files"] == WRITTEN
+    assert plan({})["remove_traefik"] is True
+    assert plan({"written": []})["remove_traefik"] is plan({"traefik.status": ""})["remove_traefik"] is False
+
+
+AGENTS = [
+    {"name": "a", "public_origin": "https://a.example", "probe_path": "/ws", "tunnel_secret": "s3cret"},
+    {"name": "b", "public_origin": "https://b.example:8443", "probe_path": ""},
+    {"name": "c", "public_origin": "https://c.example", "probe_path": ""},
+]
+
+
+def test_handshakes_with_those_that_are_deployed() -> None:
+    before = stack.agent_handshakes(AGENTS, ["b", "a"])
+    common = {"address": "127.0.0.1", "expected": []}
+    assert before == [
+        {"label": "a", "url": "https://a.example/ws", "origin": "https://a.example", **common},
+        {"label": "b", "url": "https://b.example:8443/", "origin": "https://b.example:8443", **common},
+    ]
+    results = [{"label": "a", "reason": "ok"}, {"label": "b", "reason": "no_route"}]
+    after = stack.agent_handshakes(AGENTS, ["b", "a"], results)
+    assert [one["expected"][-1] for one in after] == ["ok", "no_route"]
+    assert set(stack.ROUTED) < set(after[1]["expected"])
+
+
+@pytest.mark.parametrize("serial", [1, "1", "25%", [1, "25%", "100%"]])
+def test_rollout(serial: Any) -> None:
+    assert stack.rollout_error(["one"], "vaettir", serial) == ""
+
+
+@pytest.mark.parametrize(
+    ("servers", "serial", "part"),
+    [
+        ([], 1, "No host of the inventory matches 'vaettir': put your servers into the group vaettir"),
+        (["one"], "abc", "vaettir_serial 'abc' is not valid: use numbers of servers"),
+        (["one"], [1, 0], "vaettir_serial '[1, 0]' is not valid"),
+    ],
+)
+def test_no_rollout(servers: list[str], serial: Any, part: str) -> None:
+    assert part in stack.rollout_error(servers, "vaettir", serial)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""What a server has, by what its containers and files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _stack
+
+from .docker_command import Docker, container
+
+
+def publishes(name: str, port: int) -> dict[str, Any]:
+    made = container(name)
+    made["NetworkSettings"]["Ports"] = {"443/tcp": [{"HostPort": str(port)}], "80/tcp": None}
+    return made
+
+
+def test_whose_the_projects_containers_are() -> None:
+    agent, owners, elsewhere = container("vaettir-a-1", "a"), container("vaettir-db-1"), container("vaettir-x-1", "x")
+    elsewhere["Config"]["Labels"][f"{_docker.COMPOSE}project.working_dir"] = "/srv/other"
+    there = [agent, owners, container("vaettir-traefik-1")]
+    assert _stack.project_state("/srv", "vaettir", there) == {"other_root": "", "owners_services": ["db"]}
+    assert _stack.project_state("/srv", "vaettir", [*there, elsewhere])["other_root"] == "/srv/other"
+    assert _stack.project_state("/srv/other", "vaettir", [elsewhere])["other_root"] == ""
+    assert _stack.project_state("/srv", "another", there) == {"other_root": "", "owners_services": []}
+
+
+def test_taken_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stack, "listeners", lambda: {80: "1", 443: "2", 8443: "3"})
+    monkeypatch.setattr(_stack, "program_of", lambda inode: "nginx" if inode == "1" else "")
+    there = [publishes("other-web-1", 443)]
+    taken = _stack.taken_ports([80, 443, 8080, 8443], [8443], there)
+    assert taken == [{"port": 80, "by": "nginx"}, {"port": 443, "by": "container other-web-1"}]
+    assert _stack.taken_ports([443], [], []) == [{"port": 443, "by": "another program"}]
+
+
+def test_traefik(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = Docker(publishes("vaettir-traefik-1", 8443))
+    monkeypatch.setattr(_docker, "docker", made)
+    found = _stack.collect(str(tmp_path), [], "vaettir", "")
+    assert (found["traefik"]["status"], found["traefik"]["ports"]) == ("running", [8443])
+    assert found["traefik"]["reasons"] == []
+    monkeypatch.setattr(_stack, "compose_hash", lambda *_words: "another")
+    reasons = _stack.collect(str(tmp_path), [], "vaettir", "services: {}")["traefik"]["reasons"]
+    assert reasons == ["its compose service differs"]
+
+
+def test_a_server_without_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = _stack.collect(str(tmp_path), [1], "vaettir", "services: {}")
+    assert found["docker"] == {"installed": False, "version": "", "min_api": "", "error": "there is no docker command"}
+    assert (found["traefik"]["status"], found["compose"], found["routers"]) == ("", {"version": ""}, [])
+
+
+def test_agents_that_are_deployed(tmp_path: Path) -> None:
+    (tmp_path / "agents").mkdir()
+    for name in ("second.yml", "ocapistaine.yml", "offline.yml", "second.yml~"):
+        (tmp_path / "agents" / name).touch()
+    assert _stack.agents(str(tmp_path)) == ["ocapistaine", "second"]

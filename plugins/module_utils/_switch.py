@@ -118,6 +118,8 @@ class Switch:
             self.containers.container_name,
             lambda: _docker.checked("compose", *words, *more, cwd=self.root, timeout=120),
         )
+        # Compose has waited, unless the runtime had to be asked twice. An image of the owner's may have no health.
+        _containers.wait_until(("healthy", ""), self.containers.container_name, HEALTHY)
 
     def _reload(self, release: str, undo: Undo) -> None:
         container = self._running()

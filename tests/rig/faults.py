@@ -134,8 +134,10 @@ def disk_full(stand: Stand) -> None:
         assert stand.shell("df --output=avail . | tail -1").strip() == "0"
         settings, before = stand.next(), stand.state()
         with stand.visitors("disk full") as visitors:
-            done = stand.deploy(status=1, **settings)
+            known = stand.deploy(status=1, **settings)
+            done = stand.deploy("one", "-e", "stack_insist=disk_full", status=1, **settings)
         undisturbed(visitors)
+        assert f"the disk of {HOME} is full" in " ".join(known.messages), known
         assert "No space left" in " ".join(done.messages), done
         after = stand.state()
         assert after == before

@@ -124,7 +124,7 @@ def disk_full(stand: Stand) -> None:
     """~/vaettir on a small tmpfs, and no byte left on it."""
     small = f"""
         cd /; docker ps -q | xargs docker stop -t 1
-        cp -a {HOME} {HOME}.aside; mount -t tmpfs -o size=8m,mode=755,uid=1000,gid=1000 tmpfs {HOME}
+        cp -a {HOME} {HOME}.aside; mount -t tmpfs -o size=256m,mode=755,uid=1000,gid=1000 tmpfs {HOME}
         cp -a {HOME}.aside/. {HOME}/"""
     stand.shell(small, "root")
     try:

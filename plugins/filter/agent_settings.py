@@ -45,7 +45,6 @@ _value:
   description:
     - C(settings), names without prefix, and C(errors), one sentence each. With errors there are no settings, which may
       hold a password in a URL that is not valid.
-    - C(patterns), the POSIX regular expressions that the container checks C(.env) with.
   type: dict
 """
 
@@ -144,16 +143,8 @@ def _domain_errors(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> 
     return errors
 
 
-PATTERNS = {
-    "agent_name": _names.AGENT_NAME_REGEX,
-    "target_url": _names.TARGET_URL_REGEX,
-    "discord": _names.DISCORD_REGEX,
-    "secret": _names.SECRET_REGEX,
-}
-
-
 def _result(settings: dict[str, Any], errors: list[str]) -> dict[str, Any]:
-    return {"settings": settings, "errors": errors, "patterns": PATTERNS}
+    return {"settings": settings, "errors": errors}
 
 
 def agent_settings(

@@ -7,11 +7,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.locki.vaettir.plugins.filter.agent_settings import PATTERNS, PREFIX, agent_settings
+from ansible_collections.locki.vaettir.plugins.filter.agent_settings import PREFIX, agent_settings
 from ansible_collections.locki.vaettir.plugins.module_utils import _names
 from ansible_collections.locki.vaettir.plugins.module_utils._server import PAGE
 from ansible_collections.locki.vaettir.plugins.plugin_utils._plain import plain
 
+# POSIX regular expressions that the container checks .env with.
+PATTERNS = {
+    "agent_name": _names.AGENT_NAME_REGEX,
+    "target_url": _names.TARGET_URL_REGEX,
+    "discord": _names.DISCORD_REGEX,
+    "secret": _names.SECRET_REGEX,
+}
 EXAMPLE = "agent-name"  # in the example's conf, which a person turns into another agent's
 
 
@@ -24,15 +31,19 @@ GONE = {
 }
 
 
+def _gone(there: list[str], shown: str) -> str:
+    """A sentence about the first; `shown` is how its name stands in the inventory."""
+    return f"{shown.format(there[0])} is gone: {GONE[there[0]]}." if there else ""
+
+
 def gone_error(variables: dict[str, Any]) -> str:
-    """Which variable of 0.1.0 is set."""
-    there = [name for name in GONE if variables.get(name) not in (None, "")]
-    return f"{PREFIX}{there[0]} is gone: {GONE[there[0]]}." if there else ""
+    """Which variable of an earlier version is set."""
+    return _gone([name for name in GONE if variables.get(name) not in (None, "")], f"{PREFIX}{{}}")
 
 
 def _gone_setting(entry: dict[str, Any]) -> str:
-    there = [name for name in ("break_lock", "lock_timeout") if name in entry]
-    return f"{there[0]} of agent {entry['name']} is gone: {GONE[there[0]]}." if there else ""
+    """The same in an agent's entry, which has a name."""
+    return _gone([name for name in ("break_lock", "lock_timeout") if name in entry], f"{{}} of agent {entry['name']}")
 
 
 def _owners_error(settings: dict[str, Any], stack: dict[str, Any], project: str, server: str) -> str:

@@ -90,18 +90,22 @@ class Watch:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        self.told = b""
         self._read("waiting")
 
     def _read(self, word: str) -> None:
-        stream, told, end = self.process.stdout, b"", time.monotonic() + self.limit
+        """The next line is `word`. What came with it (the step may begin at once) waits for the next call."""
+        stream, end = self.process.stdout, time.monotonic() + self.limit
         assert stream
-        while not told.endswith(b"\n") and select.select([stream], [], [], max(0, end - time.monotonic()))[0]:
+        while b"\n" not in self.told and select.select([stream], [], [], max(0, end - time.monotonic()))[0]:
             more = os.read(stream.fileno(), 65536)
             if not more:
                 break
-            told += more
-        if told.decode().strip() != word:
-            raise RigError(f"{self.process.args!r:.60}: {told.decode()[-2000:] or 'no answer'}")
+            self.told += more
+        line, _, rest = self.told.partition(b"\n")
+        if line.decode().strip() != word:
+            raise RigError(f"{self.process.args!r:.60}: {self.told.decode()[-2000:] or 'no answer'}")
+        self.told = rest
 
     def begun(self) -> None:
         """Comes back when the step has begun; if the module was to be killed there, it is dead."""

@@ -43,6 +43,7 @@ class Managed:
         self.answers: dict[str, dict[str, Any]] = {}
         self.looked_at: dict[str, Any] | None = None  # the container that the last check was about
         self.was_copied = self.found = False  # `found`: a container before this transaction
+        self.is_active = False  # what runs is the committed release
         online = self.settings.get("require_online") and not self.settings.get("maintenance")
         self.expected = Expectation(offline=not online)
 
@@ -83,7 +84,7 @@ class Managed:
     def _previous(self) -> Previous:
         """The release to roll back to. What somebody made active without us becomes one."""
         current, files = self.store.current(), self.wanted.released_as
-        container, image = self.containers.current(), _docker.inspect("image", self.image)
+        container, image = self.containers.current(), self.containers.image(self.image)
         runs = container["Image"] if container else image["Id"] if image else ""
         self.found = container is not None
         if self.wanted.instead_of not in ("", current.release):
@@ -92,7 +93,8 @@ class Managed:
             self._give_name_back(current.release, image["Id"], runs)
         found = not current.release and self.store.foreign(files)
         touched = image is not None and self.store.touched(files)
-        if (not container and not found and not touched) or self._is_active(current, container, runs) or not self.touch:
+        self.is_active = self._is_active(current, container, runs)
+        if (not container and not found and not touched) or self.is_active or not self.touch:
             return self._as_previous(current.release)
         with _files.locked(self.server.root):
             kept = self._keep(current, runs)
@@ -240,7 +242,7 @@ class Managed:
 
     def differs(self) -> str:
         """After the switch: why the container is still not as it should be."""
-        container, image = self.containers.current(), _docker.inspect("image", self.image)
+        container, image = self.containers.current(), self.containers.image(self.image)
         if not container or not _docker.running(container):
             return f"{self.containers.container_name} does not run"
         if image and container["Image"] != image["Id"]:
@@ -267,8 +269,8 @@ class Managed:
         released = self.store.read(current) if current in self.store.ids() else {}
         return Runs(
             container=container,
-            image=_docker.inspect("image", self.image),
-            base=_docker.inspect("image", base) if base and not self.wanted.release else None,
+            image=self.containers.image(self.image),
+            base=self.containers.image(base) if base and not self.wanted.release else None,
             state=_containers.state(running["Id"]) if running else _release.State(),
             release=current,
             released={name: _files.digest(content) for name, content in released.items()},
@@ -281,13 +283,16 @@ class Managed:
         fragment = next((path for path, name in self.wanted.released_as.items() if name == FRAGMENT), "")
         if not self.touch and fragment in self.files.paths:
             return differs
-        own = _docker.environment(container)
-        values = {key: own.get(key, "") for key in self.store.env_keys}
-        wanted, error = _containers.compose_hash(self.server.root, self.name, values)
+        wanted, error = self.containers.config_hash(self.server.root, self.own_values(container))
         if error:  # compose may fail for another agent's file: our own tells whether ours changed
             live = _files.read_bytes(os.path.join(self.server.root, fragment))
             return differs if live != _files.read_bytes(self.store.path(self.store.current().release, FRAGMENT)) else ""
         return differs if wanted != _docker.labels(container).get(_containers.CONFIG_HASH) else ""
+
+    def own_values(self, container: dict[str, Any]) -> dict[str, str]:
+        """What it was created with of the keys of .env that are its agent's."""
+        own = _docker.environment(container)
+        return {key: own.get(key, "") for key in self.store.env_keys}
 
     def build(self, plan: Plan) -> None:
         if plan.build:
@@ -448,11 +453,19 @@ class Managed:
     def commit(self, verification: Verification, verdict: Verdict) -> None:
         """`current` comes last: what fails before it is undone, and nothing of this fails after it."""
         release = (self.store.pending() or self.store.current()).release
-        if verdict.word == BETTER and release in self.store.ids():
-            known = self.store.facts(release)
-            if self.switching.switched or not known["verified"] or verification.online > known.get("online", True):
-                self.store.note(release, verified=_release.iso(time.time()), online=verification.online)
+        better = verdict.word == BETTER and release in self.store.ids()
+        if better and (self.switching.switched or self._is_news(release, verification)):
+            self.store.note(release, verified=_release.iso(time.time()), online=verification.online)
         self.store.commit()
+
+    def _is_news(self, release: str, verification: Verification) -> bool:
+        known = self.store.facts(release)
+        return not known["verified"] or verification.online > known.get("online", True)
+
+    def settled(self, verification: Verification) -> bool:
+        """Whether nothing is left to do, not even a word in the records."""
+        release = self.store.current().release
+        return self.is_active and not self._is_news(release, verification) and not self.store.busy()
 
     def drain(self) -> None:
         self.switching.drain()

@@ -8,7 +8,8 @@ import contextlib
 import os
 import subprocess
 import time
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Mapping
 
 from . import _docker, _release
 
@@ -24,8 +25,18 @@ KEPT_TIMEOUT = 30  # seconds
 SPARE = 300  # seconds after the window until a container that does not end is removed
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What Docker and compose said, asked for all agents at once. It counts as long as nothing is changed."""
+
+    containers: list[dict[str, Any]]
+    images: Mapping[str, dict[str, Any]]
+    hashes: Mapping[str, str] = field(default_factory=dict)  # service -> its config hash
+
+
 class Containers:
     def __init__(self, project: str, name: str) -> None:
+        self.seen: Seen | None = None  # where it is there, nobody is asked again
         self.project, self.name = project, name
         self.container_name = f"{project}-{name}-1"
         self.trial_name = f"{project}-{name}-trial"
@@ -43,19 +54,29 @@ class Containers:
         return self.prefix("undone") + str(container["Id"][:8])
 
     def current(self) -> dict[str, Any] | None:
+        if self.seen:
+            return _docker.called(self.seen.containers, self.container_name)
         return _docker.inspect("container", self.container_name)
+
+    def image(self, name: str) -> dict[str, Any] | None:
+        return self.seen.images.get(name) if self.seen else _docker.inspect("image", name)
+
+    def config_hash(self, root: str, environment: dict[str, str]) -> tuple[str, str]:
+        known = self.seen.hashes.get(self.name) if self.seen else None
+        return (known, "") if known else compose_hash(root, self.name, environment)
 
     def all(self) -> list[str]:
         """Names, also of those that drain or are trials, and of what a killed run left, which are not compose's or are
         another project's. A service of the owner's may have the same name, but not our labels."""
-        labels = (_docker.AGENT_LABEL, TRIAL_LABEL, f"{_docker.COMPOSE}project")
-        words = "\t".join(["{{.Names}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
+        prefixes = (f"{self.project}-{self.name}-", f"{self.next_project}-{self.name}-")
         found = []
-        for line in _docker.checked("ps", "--all", "--format", words).splitlines():
-            container, agent, trial, whose = line.split("\t")
-            named = container.startswith((f"{self.project}-{self.name}-", f"{self.next_project}-{self.name}-"))
-            if self.name in (agent, trial) and (whose == self.project or named):
-                found.append(container)
+        for container in self.seen.containers if self.seen else _docker.containers("--all"):
+            labels, name = _docker.labels(container), str(container["Name"]).lstrip("/")
+            whose = {labels.get(_docker.AGENT_LABEL), labels.get(TRIAL_LABEL)}
+            if self.name in whose and (
+                labels.get(f"{_docker.COMPOSE}project") == self.project or name.startswith(prefixes)
+            ):
+                found.append(name)
         return sorted(found)
 
 
@@ -80,14 +101,17 @@ def state(identifier: str) -> _release.State:
     return _release.parse_state(output if status == 0 else "")
 
 
-def compose_hash(root: str, name: str, environment: dict[str, str]) -> tuple[str, str]:
-    """Compose's digest of the service as it would start it now, or why it has none."""
+def compose_hashes(root: str, name: str, environment: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Compose's digest of a service, or of all (`*`), as it would start it now; or why there is none."""
     words = ("compose", "--profile", "*", "config", "--hash", name)
     status, output, error = _docker.docker(*words, cwd=root, environment=environment)
-    fields = output.split()
-    if status or fields[:1] != [name]:
-        return "", _docker.last_line(error) or f"there is no service {name}"
-    return fields[1], ""
+    pairs = [line.split() for line in output.splitlines()]
+    return ({}, _docker.last_line(error)) if status else ({one[0]: one[1] for one in pairs if len(one) == 2}, "")
+
+
+def compose_hash(root: str, name: str, environment: dict[str, str]) -> tuple[str, str]:
+    found, error = compose_hashes(root, name, environment)
+    return found.get(name, ""), "" if name in found else error or f"there is no service {name}"
 
 
 def remove(identifier: str) -> None:

@@ -73,6 +73,16 @@ def inspect(kind: str, *names: str) -> dict[str, Any] | None:
     return None
 
 
+def images(names: list[str]) -> dict[str, dict[str, Any]]:
+    """`docker inspect` of those that exist, by the name that they were asked by."""
+    names = sorted({name for name in names if name})
+    status, output, _error = docker("inspect", "--type", "image", *names) if names else (0, "[]", "")
+    if status == 0:
+        return dict(zip(names, json.loads(output)))
+    found = {name: inspect("image", name) for name in names} if len(names) > 1 else {}
+    return {name: image for name, image in found.items() if image}
+
+
 def containers(*options: str) -> list[dict[str, Any]]:
     """`docker inspect` of all that `docker ps` lists with these options: without any, those that run."""
     identifiers = checked("ps", "--quiet", *options, timeout=20).split()

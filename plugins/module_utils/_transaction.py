@@ -316,7 +316,7 @@ def check_switched(agent: Agent) -> None:
         raise CheckError(f"the container is still not as it should be ({differs}).")
 
 
-def _word(plan: Plan, found: Verification | None) -> str:
+def word_of(plan: Plan, found: Verification | None) -> str:
     if found and found.asked and not found.online:
         return "offline"
     return "started" if plan.action == "start" else "released" if plan.action else "unchanged"
@@ -327,7 +327,7 @@ def _verified(agent: Agent, plan: Plan) -> Outcome:
     failed = found.failed(agent.expected)
     if failed:
         return Outcome("failed", failed=True, verification=found, message=agent.explain(failed))
-    return Outcome(_word(plan, found), verification=found)
+    return Outcome(word_of(plan, found), verification=found)
 
 
 def _planned(agent: Agent, plan: Plan, copied: bool, recovered: list[str]) -> Outcome:
@@ -339,7 +339,7 @@ def _planned(agent: Agent, plan: Plan, copied: bool, recovered: list[str]) -> Ou
 
 
 def _committed(plan: Plan, copied: bool, found: Verification, explained: str) -> Outcome:
-    made = Outcome(_word(plan, found), changed=bool(plan.action) or copied, plan=plan, verification=found)
+    made = Outcome(word_of(plan, found), changed=bool(plan.action) or copied, plan=plan, verification=found)
     if not explained:
         return made
     stays = f"{explained} It was so before this release, which stays."

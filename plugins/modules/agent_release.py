@@ -275,6 +275,7 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _look,
     _module,
     _questions,
     _release,
@@ -333,7 +334,14 @@ class AgentRelease:
 
     def run(self) -> dict[str, Any]:
         work: Callable[[dict[str, Any]], dict[str, Any]] = getattr(self, self.params["state"])
-        rows = [self.attempt(work, agent) for agent in self.params["agents"]]
+        known = self.unchanged() if self.params["state"] == "present" else {}
+
+        def row(agent: dict[str, Any]) -> dict[str, Any]:
+            return known.get(agent["name"]) or self.attempt(work, agent)
+
+        one_by_one = self.params["state"] != "verified"  # which changes nothing
+        agents = self.params["agents"]
+        rows = [row(agent) for agent in agents] if one_by_one else _look.side_by_side(row, agents)
         found = {"agents": rows, "changed": any(row["changed"] for row in rows), "diff": self.diff}
         return {**found, "removed": self.removed} if self.params["state"] == "absent" else found
 
@@ -344,6 +352,13 @@ class AgentRelease:
         except _transaction.FAILURES as error:
             made = Outcome("failed", failed=True, message=_transaction.sentence(error))
             return _sentences.row(self.server, self.wanted(agent), made)
+
+    def unchanged(self) -> dict[str, dict[str, Any]]:
+        """Rows of the agents that need no transaction."""
+        server = replace(self.server, touch=False)
+        agents = [self.agent(self.wanted(agent), server) for agent in self.params["agents"]]
+        made = _look.unchanged(agents)
+        return {agent.name: self.row(agent, made[agent.name]) for agent in agents if agent.name in made}
 
     def wanted(self, agent: dict[str, Any]) -> Wanted:
         name, managed = agent["name"], self.params["managed"]
@@ -367,8 +382,8 @@ class AgentRelease:
         tracked = (self.params["stack"].get("git") or {}).get("tracked") or []
         return File(path, text.encode(), 0o755 if path.endswith(".sh") else 0o644, keep=path in tracked)
 
-    def agent(self, wanted: Wanted) -> Managed:
-        return Managed(self.server, wanted) if self.params["managed"] else Owners(self.server, wanted)
+    def agent(self, wanted: Wanted, server: Server | None = None) -> Managed:
+        return (Managed if self.params["managed"] else Owners)(server or self.server, wanted)
 
     # --- the states
 

@@ -294,21 +294,22 @@ class Docker:
         self.settles()
         return (0, done or "", "") if isinstance(done, (str, type(None))) else done
 
-    def _inspect(self, _type: str, kind: str, name: str, **_more: Any) -> Said:
-        found: dict[str, Any] | None = None
+    def _inspect(self, _type: str, kind: str, *names: str, **_more: Any) -> Said:
+        found = [self._inspected(kind, name) for name in names]
+        missing = [name for name, one in zip(names, found, strict=True) if not one]
+        told = json.dumps([one for one in found if one])
+        return (1, told, f"Error: No such {kind}: {missing[0]}") if missing else (0, told, "")
+
+    def _inspected(self, kind: str, name: str) -> dict[str, Any] | None:
         container, image = self.called(name), self.image(name)
-        if kind == "container" and container:
-            found = container.inspected()
+        if kind == "container":
+            return container.inspected() if container else None
         if kind == "image" and image:
-            found = {"Id": image.id, "Config": {"Labels": image.labels}, "RootFS": {"Layers": [image.id]}}
-        if kind == "network":
-            found = {"Name": name}
-        return (0, json.dumps([found]), "") if found else (1, "", f"Error: No such {kind}: {name}")
+            return {"Id": image.id, "Config": {"Labels": image.labels}, "RootFS": {"Layers": [image.id]}}
+        return {"Name": name} if kind == "network" else None
 
     def _ps(self, *_words: str, **_more: Any) -> str:
-        labels = (_docker.AGENT_LABEL, _containers.TRIAL_LABEL, f"{_docker.COMPOSE}project")
-        lines = ([one.name, *(one.labels.get(label, "") for label in labels)] for one in self.containers)
-        return "".join("\t".join(line) + "\n" for line in lines)
+        return "".join(f"{one.id}\n" for one in self.containers)
 
     def _tag(self, source: str, target: str, **_more: Any) -> Said:
         image = self.image(source)
@@ -390,7 +391,7 @@ class Docker:
         fragment = self.root / _names.fragment_file(self.agent)
         digest = _files.digest(fragment.read_bytes()) if fragment.exists() else ""
         if "config" in words and "--hash" in words:
-            return f"{name} {digest}\n" if digest else (1, "", f"no such service: {name}")
+            return f"{self.agent} {digest}\n" if digest else (1, "", f"no such service: {name}")
         if "config" in words:
             return json.dumps({"services": {self.agent: {}}})
         if "build" in words:

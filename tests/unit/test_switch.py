@@ -464,7 +464,10 @@ def test_all_containers_of_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
         "other-a-1\ta\t\tother",
         "other-a-trial\t\ta\t",
     ]
-    monkeypatch.setattr(_docker, "docker", lambda *_words, **_more: (0, "".join(f"{line}\n" for line in lines), ""))
+    keys = (_docker.AGENT_LABEL, _containers.TRIAL_LABEL, f"{_docker.COMPOSE}project")
+    named = [line.split("\t") for line in lines]
+    there = [{"Name": f"/{name}", "Config": {"Labels": dict(zip(keys, words, strict=True))}} for name, *words in named]
+    monkeypatch.setattr(_docker, "containers", lambda *_options: there)
     ours = ["by-hand", "vaettir-a-1", "vaettir-a-old-12345678", "vaettir-a-trial", "vaettir-next-a-1"]
     assert _containers.Containers("vaettir", "a").all() == ours
     assert _containers.Containers("vaettir", "a-b").all() == ["vaettir-a-b-1", "vaettir-a-b-trial"]

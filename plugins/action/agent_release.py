@@ -20,6 +20,12 @@ from ansible_collections.locki.vaettir.plugins.module_utils._transaction import 
 VISITOR = 5  # seconds for the public name, from the control node
 # What the module takes of an agent's settings as they are.
 PASSED = ("base_image", "require_online", "drain", "drain_window", "keep_releases", "release", "instead_of")
+KILLED = (-9, 137)  # exit status of a process that SIGKILL ended
+ENDED = (
+    "the module was ended on the server before it could answer (out of memory, or by hand). Whatever it had switched to "
+    "is not verified, so the agent's container goes back to the committed release by itself: run the command again, "
+    "which clears up the rest."
+)
 
 
 class ActionModule(ActionBase):
@@ -39,6 +45,8 @@ class ActionModule(ActionBase):
             by=f"{getpass.getuser()}@{platform.node()}",
         )
         made = self._execute_module("locki.vaettir.agent_release", arguments, task_vars=task_vars)
+        if made.get("rc") in KILLED and "agents" not in made:
+            made["msg"] = ENDED
         result.update(made)
         if visitor and not result.get("failed") and "agents" in result:
             result["agents"] = see(result["agents"], {one["name"]: one for one in agents}, visitor)

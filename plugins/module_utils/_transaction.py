@@ -332,7 +332,8 @@ def _verified(agent: Agent, plan: Plan) -> Outcome:
 
 def _planned(agent: Agent, plan: Plan, copied: bool, recovered: list[str]) -> Outcome:
     """What a run would do. Where that is nothing, it verifies as a run does."""
-    notes = (*(f"would be cleared up: {line}" for line in recovered), *plan.reasons, *agent.notes())
+    waits = ("only files that wait for the next change differ",) if copied and not plan.action else ()
+    notes = (*(f"would be cleared up: {line}" for line in recovered), *plan.reasons, *waits, *agent.notes())
     if plan.action or copied or recovered:
         return Outcome("would change", changed=True, plan=plan, notes=notes)
     return replace(_verified(agent, plan), notes=notes)

@@ -22,8 +22,8 @@ VISITOR = 5  # seconds for the public name, from the control node
 PASSED = ("base_image", "require_online", "drain", "drain_window", "keep_releases", "release", "instead_of")
 KILLED = (-9, 137)  # exit status of a process that SIGKILL ended
 ENDED = (
-    "the module was ended on the server before it could answer (out of memory, or by hand). Whatever it had switched to "
-    "is not verified, so the agent's container goes back to the committed release by itself: run the command again, "
+    "the module was ended on the server before it could answer (out of memory, or by hand). Whatever it had switched "
+    "to is not verified, so the agent's container goes back to the committed release by itself: run the command again, "
     "which clears up the rest."
 )
 

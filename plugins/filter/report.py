@@ -18,7 +18,7 @@ def contradicted(
     return [{**one, "release": "", "instead_of": releases[one["name"]]} for one in settings if one["name"] in releases]
 
 
-def _final_rows(
+def final_rows(
     rows: list[dict[str, Any]], results: list[dict[str, Any]], again: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """The rows as they are in the end: an agent that curl contradicted was rolled back."""
@@ -48,7 +48,7 @@ def host_rows(hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made = []
     for host in hosts:
         released, curl, again = (host.get(f"__agent_proxy_{name}") or {} for name in ("release", "curl", "again"))
-        made += _final_rows(released.get("agents") or [], curl.get("results") or [], again.get("agents") or [])
+        made += final_rows(released.get("agents") or [], curl.get("results") or [], again.get("agents") or [])
     return made
 
 

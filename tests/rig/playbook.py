@@ -79,11 +79,11 @@ class Run:
     def rows(self) -> list[Row]:
         """What came of each agent, by the table that a person sees."""
         found = {}
-        for line in re.findall(r"SERVER +AGENT +OUTCOME .*\n((?: +\S.*\n)*)", self.output):
+        for line in re.findall(r"SERVER +AGENT +OUTCOME .*\n((?: *\S.*\n)*)", self.output):
             for cells in (re.split(" {2,}", row.strip()) for row in line.splitlines()):
-                if len(cells) == 6 and re.fullmatch(r"[0-9.]+", cells[5]):
+                if len(cells) == 6 and re.fullmatch(r"[0-9.]+|-", cells[5]):
                     server, agent, outcome, url, release = cells[:5]
-                    found[server, agent] = Row(server, agent, outcome, url, release, float(cells[5]))
+                    found[server, agent] = Row(server, agent, outcome, url, release, float(cells[5].replace("-", "0")))
         return list(found.values())
 
     def row(self, agent: str) -> Row:
@@ -184,7 +184,7 @@ def _environment(trace: Path, collections: Path) -> dict[str, str]:
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "rig" / "callback"),
-        "ANSIBLE_CALLBACKS_ENABLED": "trace",
+        "ANSIBLE_CALLBACKS_ENABLED": "trace,locki.vaettir.report",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_NOCOLOR": "1",

@@ -74,6 +74,12 @@ def logins_again(server):
         root(server).check_output("systemctl start ssh")
 
 
+def reported(run, server) -> str:
+    """What the report says of the agent."""
+    (found,) = {row.outcome for row in run.rows if (row.server, row.agent) == (server, "second")}
+    return found
+
+
 def deploy(*options, when=None, **settings) -> playbook.Run:
     """One agent of every server: what the rollout does is the same for several, and takes longer."""
     return playbook.run(playbook.DEPLOY, "-e", "agent=second", *options, extra=settings, when=when)
@@ -118,6 +124,8 @@ def test_a_server_whose_verification_fails_stops_the_rollout(change, what_change
     assert has(ONE, change)
     assert Visitor(servers[ONE]).handshake(f"{ORIGIN}/_stcore/stream", ORIGIN)[0] == 101
     assert what_changes(THREE) == []
+    assert [reported(run, server) for server in SERVERS] == ["released", "rolled back", "not reached"]
+    assert run.output.rstrip().splitlines()[-1].startswith("Once that is fixed, this continues")
     # Once that is fixed, the same command goes on where it stopped; the healthy one is left alone.
     run = deploy(**change, **profile)
     assert run.status == 0, run
@@ -147,6 +155,7 @@ def test_a_failed_preflight_changes_no_server(change, what_changes):
     assert run.status != 0
     assert any("stack_https_port 8443 is taken by" in message for message in run.messages), run.messages
     assert [what_changes(server) for server in SERVERS] == [[], [], []]
+    assert [reported(run, server) for server in SERVERS] == ["not reached", "not reached", "failed"]
 
 
 def test_a_server_that_is_away_from_the_start(change, what_changes):
@@ -156,6 +165,7 @@ def test_a_server_that_is_away_from_the_start(change, what_changes):
     assert run.status != 0
     assert {found.host for found in run.of("unreachable")} == {TWO}
     assert [what_changes(server) for server in SERVERS] == [[], [], []]
+    assert [reported(run, server) for server in SERVERS] == ["not reached", "lost", "not reached"]
 
 
 def test_a_server_that_goes_away_in_the_rollout(change, what_changes):
@@ -164,6 +174,11 @@ def test_a_server_that_goes_away_in_the_rollout(change, what_changes):
     assert run.status != 0
     assert has(ONE, change)
     assert what_changes(THREE) == []
+    assert [reported(run, server) for server in SERVERS] == ["released", "lost", "not reached"]
+    assert f"{TWO} was lost (" in run.output
+    run = deploy(**change)
+    assert run.status == 0, run
+    assert [reported(run, server) for server in SERVERS] == ["unchanged", "released", "released"]
 
 
 def test_limit(change, what_changes):

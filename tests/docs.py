@@ -2,8 +2,7 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """`python -m tests.docs [--check]`: write (or only compare) what is made from a source elsewhere in the checkout.
 
-README.md's variable tables from the roles' argument_specs; the changelog from its fragments and the plugins'
-documentation.
+Each role's README.md from its argument_specs; the changelog from its fragments and the plugins' documentation.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 CHANGES = "changelogs/changelog.yaml"
-BEGIN = "<!-- variables: begin -->"
-END = "<!-- variables: end -->"
 
 
 def specs() -> dict[str, dict[str, Any]]:
@@ -40,7 +37,7 @@ def specs() -> dict[str, dict[str, Any]]:
 
 def cell(text: str) -> str:
     """Text as it may stand in a table's cell; Ansible's own markup becomes Markdown's."""
-    text = re.sub(r"\b[CEOV]\(([^()]*)\)", r"`\1`", text)
+    text = re.sub(r"\b[CEOVP]\(([^()#]*)(#role)?\)", r"`\1`", text)
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -63,27 +60,20 @@ def row(name: str, option: dict[str, Any]) -> str:
     return f"| `{name}` | {kind} | {default} | {meaning} |"
 
 
-def tables() -> str:
-    """The part between the markers."""
-    parts = []
+def readmes() -> dict[str, str]:
+    """Each role's README.md, by its path."""
+    made = {}
     for role, spec in specs().items():
         options = spec.get("options", {})
-        rows = [
-            row(name, options[name]) for name in sorted(options, key=lambda name: not options[name].get("required"))
-        ]
-        head = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
-        parts.append("\n".join([f"### Role `{role}`: {cell(spec['short_description'])}", "", *head, *rows]))
-    return "\n\n".join(parts)
-
-
-def readme() -> str:
-    """README.md with today's tables between its markers."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise SystemExit(f"README.md needs these two lines, once each:\n{BEGIN}\n{END}")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+        names = sorted(options, key=lambda name: not options[name].get("required"))
+        description = spec["description"]
+        about = [description] if isinstance(description, str) else description
+        head = [f"# Role `{role}`", "", f"{cell(spec['short_description'])}.", ""]
+        told = [line for text in about for line in (cell(text), "")]
+        table = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
+        rows = [row(name, options[name]) for name in names]
+        made[f"roles/{role}/README.md"] = "\n".join([*head, *told, *table, *rows]) + "\n"
+    return made
 
 
 def changelog() -> dict[str, str]:
@@ -125,7 +115,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; show what differs and exit 1")
     check = parser.parse_args().check
     stale = 0
-    for name, new in {"README.md": readme(), **changelog()}.items():
+    for name, new in {**readmes(), **changelog()}.items():
         path = ROOT / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         if new == old:

@@ -124,7 +124,7 @@ def test_whether_the_chosen_ones_are_there(only: str | None, more: dict[str, Any
 
 def test_a_list_that_is_none_comes_first() -> None:
     assert agents.selection_error("one", "nobody", [], "server").startswith(
-        "server: vaettir_agents 'one' is not a list"
+        "server: vaettir_agents is text, not a list"
     )
 
 

@@ -114,8 +114,11 @@ def agents_settings(
     if wrong_page:
         errors[PAGE] = f"{server}: {wrong_page[0]}"
     domain = None if role["values"].get("agent_proxy_parent_domain") else f"{EXAMPLE}.example.org"
-    example = agent_settings({"name": EXAMPLE, "domain": domain}, *rules)["settings"]
-    return {"agents": found, "errors": errors, "example": example, "patterns": PATTERNS}
+    example = agent_settings({"name": EXAMPLE, "domain": domain}, *rules)
+    if example["errors"] and not errors:
+        # A variable that every agent has differently is used all the same, as by the page container.
+        errors[PAGE] = f"{server}: {PREFIX}{example['errors'][0]}".replace(f" of agent {EXAMPLE}", "")
+    return {"agents": found, "errors": errors, "example": example["settings"], "patterns": PATTERNS}
 
 
 def _names_of(only: Any) -> list[str]:
@@ -138,7 +141,7 @@ def selection_error(agents: Any, only: Any, everywhere: list[Any], server: str, 
         return _names.refusal("agent", only, "names of vaettir_agents, separated by commas, like ocapistaine")
     lists = [entries for entries in everywhere if isinstance(entries, list)]
     declared = [entry.get("name") for entries in lists for entry in entries if isinstance(entry, dict)]
-    known = sorted({str(name) for name in declared if name})
+    known = sorted({str(name) for name in declared if not _names.agent_name_error(name)})
     missing = [name for name in _names_of(only) or ([] if only is None else [""]) if name not in known]
     there = ", ".join(known) or "none"
     if one and only is None:

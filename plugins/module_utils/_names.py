@@ -158,7 +158,12 @@ def agents_error(agents: object) -> str | None:
 
 
 def target_url_error(variable: str, url: object) -> str | None:
-    if not matches(TARGET_URL_REGEX, url) or port_problem(str(url)):
+    # nginx takes the host `unix` for the way to a socket.
+    if (
+        not matches(TARGET_URL_REGEX, url)
+        or port_problem(str(url))
+        or matches("https?://unix(:[0-9]+)?", str(url).lower())
+    ):
         use = "https://HOST or http://HOST:PORT, without path, credentials, spaces or quotes"
         return refusal(variable, url, use)
     return None

@@ -95,6 +95,11 @@ def test_bad_target(url: object) -> None:
     assert _names.origin_error("it", url)
 
 
+@pytest.mark.parametrize("url", ["https://unix", "http://UNIX:80"])
+def test_socket_is_no_target(url: str) -> None:
+    assert "is not valid: use https://HOST" in (_names.target_url_error("it", url) or "")
+
+
 @pytest.mark.parametrize("domain", GOOD_DOMAINS)
 def test_good_domain(domain: str) -> None:
     assert _names.domain_error("it", domain) is None

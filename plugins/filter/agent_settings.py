@@ -54,27 +54,53 @@ from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _
 
 PREFIX = "agent_proxy_"
 _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what follows from the name
-_NGINX_TIME = (_names.TIME_REGEX, "a time of nginx, like 30s or 12h")
-_NGINX_SIZE = (_names.SIZE_REGEX, "a size of nginx, like 200m")
-_COUNT = (_names.COUNT_REGEX, "a whole number of 1 or more")
-# Beyond its type: what a setting, or each element of it, must look like, and what to use instead.
-_RULES = {
-    "base_image": (_names.IMAGE_REGEX, "an image like nginx:1.30.6"),
-    "cache_size": _NGINX_SIZE,
-    "connect_timeout": _COUNT,
-    "drain_window": _COUNT,
-    "draining_max": _COUNT,
-    "keep_releases": _COUNT,
-    "max_body_size": _NGINX_SIZE,
-    "probe_path": (_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
-    "read_timeout": _COUNT,
-    "resolver_valid": _COUNT,
-    "send_timeout": _COUNT,
-    "stream_path": (_names.PATH_AND_QUERY_REGEX, "a path like /events?session=1, or nothing"),
-    "upstream_keepalive": _COUNT,
-    "worker_connections": _COUNT,
-    "worker_processes": _COUNT,
-    "worker_shutdown_timeout": _NGINX_TIME,
+_MONTH = 2_592_000  # seconds, more than any connection lives
+_SECONDS = _names.number(1, _MONTH)
+
+
+def _origin_of_target(variable: str, url: str) -> str | None:
+    return _names.target_url_error(variable, url.removesuffix("/")) if url else None
+
+
+def _domain_of_ones_own(variable: str, domain: str) -> str | None:
+    return _names.domain_error(variable, domain) if domain else None
+
+
+def _parent(variable: str, domain: str) -> str | None:
+    """One label is enough, which is no public name by itself."""
+    if not domain or _names.domain_error("", f"a.{domain}") is None:
+        return None
+    return _names.refusal(variable, domain, "a lower-case host name like example.org (vaettir_domain)")
+
+
+# Beyond its type: what a setting, or each element of it, must mean. Paths of files are opened in agents.py.
+RULES: dict[str, _arguments.Rule] = {
+    "base_image": _names.image_error,
+    "cache_size": _names.size("1m", "1024g"),
+    "connect_timeout": _SECONDS,
+    "domain": _domain_of_ones_own,
+    "drain_window": _SECONDS,
+    "draining_max": _names.number(1, 1000),
+    "extra_domains": _names.domain_error,
+    "extra_origins": _names.origin_error,
+    "keep_releases": _names.number(1, 1000),
+    "max_body_size": _names.size("1", "1024g"),
+    "parent_domain": _parent,
+    "probe_path": _names.fitting(_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
+    "public_port": _names.port_error,
+    "read_timeout": _SECONDS,
+    "resolver": _names.resolver_error,
+    "resolver_valid": _SECONDS,
+    "send_timeout": _SECONDS,
+    "stream_path": _names.fitting(_names.PATH_AND_QUERY_REGEX, "a path like /events?session=1, or nothing"),
+    "target_url": _origin_of_target,
+    "trusted_proxies": _names.network_error,
+    "tunnel_secret": _names.secret_error,
+    "upstream_keepalive": _names.number(1, 65535),
+    # Each takes two files, and a container may have a million.
+    "worker_connections": _names.number(64, 250_000),
+    "worker_processes": _names.number(1, 64),
+    "worker_shutdown_timeout": _names.time("1s", "30d"),
 }
 
 
@@ -110,22 +136,19 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value_errors(settings: dict[str, Any]) -> list[str]:
-    name = settings["name"]
-    found = [_names.target_url_error(f"target_url of agent {name}", settings["target_url"])]
-    found += [_names.domain_error(f"domain of agent {name}", domain) for domain in settings["domains"]]
-    found += [_names.origin_error(f"extra_origins of agent {name}", origin) for origin in settings["extra_origins"]]
-    # Without any server nginx does not start.
-    found += [_names.resolver_error(f"resolver of agent {name}", server) for server in settings["resolver"] or [""]]
-    found += [
-        _names.network_error(f"trusted_proxies of agent {name}", network) for network in settings["trusted_proxies"]
+def _own_errors(settings: dict[str, Any]) -> list[str]:
+    """What the settings are together: a value of its own may be missing, or be there already."""
+    whose, domain = f" of agent {settings['name']}", settings["domain"]
+    if not domain:
+        return [f"domain{whose} is missing: set vaettir_domain in the inventory, or the agent's own domain."]
+    if not settings["resolver"]:
+        return [f"resolver{whose} is empty: use an address like 127.0.0.11."]  # nginx does not start without
+    origins = [_public_origin(one, settings["public_port"]) for one in settings["domains"]]
+    found = [
+        _names.domain_error(f"domain{whose}", domain),
+        _arguments.twice_error(f"extra_domains{whose}", settings["extra_domains"], [domain]),
+        _arguments.twice_error(f"extra_origins{whose}", settings["extra_origins"], origins),
     ]
-    found.append(_names.secret_error(f"tunnel_secret of agent {name}", settings["tunnel_secret"]))
-    found.append(_names.port_error(f"public_port of agent {name}", settings["public_port"]))
-    for key, (regex, use) in _RULES.items():
-        values = settings.get(key)
-        for value in values if isinstance(values, list) else [values]:
-            found.append(_names.setting_error(f"{key} of agent {name}", "" if value is None else value, regex, use))
     return [error for error in found if error]
 
 
@@ -134,6 +157,7 @@ def _domain_errors(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> 
     errors = []
     for other in siblings:
         more = other["extra_domains"]
+        more = more.split(",") if isinstance(more, str) else more
         theirs = [_domain(other), *(more if isinstance(more, list) else [])]
         shared = [domain for domain in settings["domains"] if other["name"] != settings["name"] and domain in theirs]
         errors += [
@@ -160,14 +184,15 @@ def agent_settings(
     defaults = {key.removeprefix(PREFIX): value for key, value in values.items()}
     unknown = sorted(map(str, entry.keys() - defaults.keys() - {"name"}))
     if unknown:
-        which, known = ", ".join(_names.masked(key) for key in unknown), ", ".join(sorted(defaults))
+        which, known = ", ".join(map(_names.spelt_key, unknown)), ", ".join(sorted(defaults))
         return _result({}, [f"agent {entry['name']} has unknown settings {which}: use those there are, {known}."])
     plain = {key.removeprefix(PREFIX): option for key, option in options.items()}
-    settings, errors = _arguments.check(_merged(entry, defaults, profiles), plain, f" of agent {entry['name']}")
+    merged = _merged(entry, defaults, profiles)
+    settings, errors = _arguments.check(merged, plain, RULES, f" of agent {entry['name']}")
     if not errors:
         settings = _complete(settings)
         others = [_merged(sibling, defaults, profiles) for sibling in siblings or [] if isinstance(sibling, dict)]
-        errors = _value_errors(settings) + _domain_errors(settings, others)
+        errors = _own_errors(settings) or _domain_errors(settings, others)
     return _result({} if errors else settings, errors)
 
 

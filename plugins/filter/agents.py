@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.locki.vaettir.plugins.filter.agent_settings import PREFIX, agent_settings
-from ansible_collections.locki.vaettir.plugins.module_utils import _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _names
 from ansible_collections.locki.vaettir.plugins.module_utils._server import PAGE
+from ansible_collections.locki.vaettir.plugins.plugin_utils import _local_files
 from ansible_collections.locki.vaettir.plugins.plugin_utils._plain import plain
 
 # POSIX regular expressions that the container checks .env with.
@@ -20,6 +20,9 @@ PATTERNS = {
     "secret": _names.SECRET_REGEX,
 }
 EXAMPLE = "agent-name"  # in the example's conf, which a person turns into another agent's
+# Of all agents together, so that it is no setting of one.
+_PAGE_OPTION = {"agent_proxy_page": {"type": "str", "default": ""}}
+_PAGE_RULE = {"agent_proxy_page": lambda variable, path: _local_files.page_error(variable, path) if path else None}
 
 
 # Variables of 0.1.0 that are gone, without their prefix, and what to do instead.
@@ -72,11 +75,9 @@ def _owners_error(settings: dict[str, Any], stack: dict[str, Any], project: str,
 def _error(settings: dict[str, Any], stack: dict[str, Any] | None, manage: bool, project: str, server: str) -> str:
     """What the settings alone do not tell."""
     name, certificate = settings["name"], settings["ca_certificate"]
-    if certificate and not Path(certificate).is_file():
-        return (
-            f"{server}: ca_certificate of agent {name} '{certificate}' is not a file on the control node: "
-            "set it to the path of a PEM file."
-        )
+    unread = certificate and _local_files.authority_error(f"ca_certificate of agent {name}", certificate)
+    if unread:
+        return f"{server}: {unread}"
     if stack is None:
         return ""
     if manage and name in stack["owners_services"]:
@@ -109,13 +110,15 @@ def agents_settings(
             errors[entry["name"]] = error
         else:
             found.append(made["settings"])
-    if page and not Path(page).is_file():
-        errors[PAGE] = (
-            f"agent_proxy_page '{page}' is not a file on the control node: set it to the path of a page or template."
-        )
+    _page, wrong_page = _arguments.check({"agent_proxy_page": page}, _PAGE_OPTION, _PAGE_RULE)
+    if wrong_page:
+        errors[PAGE] = f"{server}: {wrong_page[0]}"
     domain = None if role["values"].get("agent_proxy_parent_domain") else f"{EXAMPLE}.example.org"
-    example = agent_settings({"name": EXAMPLE, "domain": domain}, *rules)["settings"]
-    return {"agents": found, "errors": errors, "example": example, "patterns": PATTERNS}
+    example = agent_settings({"name": EXAMPLE, "domain": domain}, *rules)
+    if example["errors"] and not errors:
+        # A variable that every agent has differently is used all the same, as by the page container.
+        errors[PAGE] = f"{server}: {PREFIX}{example['errors'][0]}".replace(f" of agent {EXAMPLE}", "")
+    return {"agents": found, "errors": errors, "example": example["settings"], "patterns": PATTERNS}
 
 
 def _names_of(only: Any) -> list[str]:
@@ -134,9 +137,11 @@ def selection_error(agents: Any, only: Any, everywhere: list[Any], server: str, 
     wrong = _names.agents_error(agents)
     if wrong:
         return f"{server}: {wrong}"
+    if isinstance(only, (dict, list)):
+        return _names.refusal("agent", only, "names of vaettir_agents, separated by commas, like ocapistaine")
     lists = [entries for entries in everywhere if isinstance(entries, list)]
     declared = [entry.get("name") for entries in lists for entry in entries if isinstance(entry, dict)]
-    known = sorted({str(name) for name in declared if name})
+    known = sorted({str(name) for name in declared if not _names.agent_name_error(name)})
     missing = [name for name in _names_of(only) or ([] if only is None else [""]) if name not in known]
     there = ", ".join(known) or "none"
     if one and only is None:

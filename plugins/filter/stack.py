@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _chain, _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _chain, _names, _release
+from ansible_collections.locki.vaettir.plugins.plugin_utils import _local_files
 
 COMPOSE_MINIMUM = (2, 20)  # the first with `include`
 ENGINE_DOCS = "docs.docker.com/engine/install"
@@ -55,47 +56,51 @@ def certificate_error(certificate: str, key: str) -> str:
     return ""
 
 
-def _port_errors(values: dict[str, Any]) -> Iterator[str]:
-    http, https = values["stack_http_port"], values["stack_https_port"]
-    wrong = [_names.port_error("stack_http_port", http), _names.port_error("stack_https_port", https)]
-    yield from (error for error in wrong if error)
-    if http == https and not any(wrong):
-        yield f"stack_https_port '{https}' is stack_http_port as well: choose another."
+# Beyond its type: what a variable must mean. Paths of files are opened by stack_files_error.
+RULES: dict[str, _arguments.Rule] = {
+    "stack_acme_email": _names.email_error,
+    "stack_acme_server": _names.acme_server_error,
+    "stack_dir": _names.folder_error,
+    "stack_discord_invite_url": _names.discord_error,
+    "stack_http_port": _names.port_error,
+    "stack_https_port": _names.port_error,
+    "stack_traefik_image": _names.image_error,
+    "stack_traefik_read_timeout": _names.number(0, 2_592_000),
+}
 
 
-def _tls_errors(values: dict[str, Any], certificate: str, key: str) -> Iterator[str]:
-    if values["stack_tls"] == "acme" and not re.fullmatch(r"[^@\s]+@[^@\s]+", values["stack_acme_email"]):
-        shown = re.sub(r"\s", " ", values["stack_acme_email"])
-        yield (
-            f"stack_acme_email '{shown}' is not an e-mail address: set it, since the certificate authority wants one, "
-            "or set stack_tls to files and bring your own certificate."
-        )
-    own = ["stack_tls_certificate", "stack_tls_key"] if values["stack_tls"] == "files" else []
-    wanted = own + [name for name in ("stack_tls_ca", "stack_acme_ca_certificate") if values[name]]
-    missing = [f"{name} '{values[name]}'" for name in wanted if not Path(values[name]).is_file()]
-    if missing:
-        yield f"{' or '.join(missing)} is not a file on the control node: set it to the path of a PEM file."
-    elif own and (error := certificate_error(certificate, key)):
-        yield (
-            f"stack_tls_key '{values['stack_tls_key']}' is not the key of stack_tls_certificate "
-            f"'{values['stack_tls_certificate']}' ({error}): set both to the PEM files of one certificate, "
-            "the key without a password."
-        )
-
-
-def stack_errors(
-    variables: dict[str, Any], options: dict[str, Any], certificate: str | None = None, key: str | None = None
-) -> list[str]:
-    values, errors = _arguments.check(variables, options)
+def stack_errors(variables: dict[str, Any], options: dict[str, Any]) -> list[str]:
+    values, errors = _arguments.check(variables, options, RULES)
     if errors:
         return errors
-    if not re.match(r"[/~].", values["stack_dir"]):
-        errors.append(f"stack_dir '{values['stack_dir']}' is not a path on the server: use one like ~/vaettir.")
-    errors += _port_errors(values)
-    invite = _names.discord_error("stack_discord_invite_url", values["stack_discord_invite_url"])
-    errors += [invite] if invite else []
-    errors += _tls_errors(values, certificate or "", key or "") if values["stack_manage"] else []
+    if values["stack_http_port"] == values["stack_https_port"]:
+        errors.append(f"stack_https_port '{values['stack_https_port']}' is stack_http_port as well: choose another.")
+    if values["stack_manage"] and values["stack_tls"] == "acme" and not values["stack_acme_email"]:
+        errors.append(
+            "stack_acme_email '' is not an e-mail address: set it, since the certificate authority wants one, "
+            "or set stack_tls to files and bring your own certificate."
+        )
     return errors
+
+
+def stack_files_error(variables: dict[str, Any], certificate: str | None = None, key: str = "") -> str:
+    """Of the files on the control node; the texts of those that may come out of a vault are given, or not yet read."""
+    pair = ["stack_tls_certificate", "stack_tls_key"]
+    own = pair if variables["stack_tls"] == "files" and _arguments.boolean(variables["stack_manage"]) else []
+    authorities = [name for name in ("stack_tls_ca", "stack_acme_ca_certificate") if variables[name]]
+    errors = [
+        *(_local_files.file_error(name, str(variables[name])) for name in own),
+        *(_local_files.authority_error(name, str(variables[name])) for name in authorities),
+    ]
+    found = next((error for error in errors if error), "")
+    wrong = "" if found or not own or certificate is None else certificate_error(certificate, key)
+    if not wrong:
+        return found
+    shown, certified = (_names.masked(variables[name]) for name in reversed(pair))
+    return (
+        f"stack_tls_key '{shown}' is not the key of stack_tls_certificate '{certified}' ({wrong}): set both to the PEM "
+        "files of one certificate, the key without a password."
+    )
 
 
 def _distribution(found: dict[str, Any]) -> str:
@@ -298,26 +303,73 @@ def agent_handshakes(
     ]
 
 
-def rollout_error(servers: list[str], pattern: Any, serial: Any) -> str:
-    if not servers:
-        return (
-            f"No host of the inventory matches '{pattern}': put your servers into the group vaettir, or set "
-            "vaettir_hosts."
-        )
+# What is given to a playbook with -e, by each as far as it reads it.
+_PLAYBOOK_OPTIONS: dict[str, Any] = {
+    **{name: {"type": "raw"} for name in ("vaettir_hosts", "vaettir_serial")},
+    **{name: {"type": "str"} for name in ("agent", "release", "report_file", "status_file", "textfile")},
+    "confirm": {"type": "bool"},
+}
+
+
+def _serial_error(variable: str, serial: Any) -> str | None:
+    use = "numbers of servers or percentages, as in [1, '25%', '100%']"
     steps = serial if isinstance(serial, list) else [serial]
-    if not all(re.fullmatch(r"[1-9][0-9]*%?", str(step)) for step in steps):
+    for step in steps:
+        text = "" if isinstance(step, bool) else str(step)
+        if not re.fullmatch(r"[1-9][0-9]{0,3}|([1-9][0-9]?|100)%", text, re.ASCII):
+            return _names.refusal(variable, step, use)
+    return None if steps else f"{variable} is empty: use {use}."
+
+
+def host_pattern(pattern: Any) -> str:
+    """Of a play, which must begin to say that a value is none."""
+    return pattern if isinstance(pattern, str) and pattern.isprintable() and pattern.strip() else "localhost"
+
+
+def _hosts_error(variable: str, pattern: Any) -> str | None:
+    if pattern == host_pattern(pattern):
+        return None
+    return _names.refusal(variable, pattern, "a group or a pattern of hosts, like vaettir")
+
+
+def _agents_named_error(variable: str, only: str) -> str | None:
+    names = [name.strip() for name in only.split(",")]
+    if not any(names) or not only.isprintable():
+        return _names.refusal(variable, only, "names of vaettir_agents, separated by commas, like ocapistaine")
+    return next((error for error in map(_names.agent_name_error, names) if error), None)
+
+
+_printable_path = _names.fitting(r"^[^\x00-\x1f\x7f]{1,1000}$", "the path of a file")
+_PLAYBOOK_RULES: dict[str, _arguments.Rule] = {
+    "agent": _agents_named_error,
+    "release": _names.fitting(_release.ID_REGEX, "a name like 20261123T013000Z"),
+    "report_file": _printable_path,
+    "status_file": _printable_path,
+    "textfile": _printable_path,
+    "vaettir_hosts": _hosts_error,
+    "vaettir_serial": _serial_error,
+}
+
+
+def playbook_error(variables: dict[str, Any], servers: list[str]) -> str:
+    """What is wrong with the variables of a run, or with the servers that it is for."""
+    _values, errors = _arguments.check(variables, _PLAYBOOK_OPTIONS, _PLAYBOOK_RULES)
+    if not errors and not servers:
         return (
-            f"vaettir_serial '{serial}' is not valid: use numbers of servers or percentages, as in [1, '25%', '100%']."
+            f"No host of the inventory matches '{_names.masked(variables['vaettir_hosts'])}': put your servers into "
+            "the group vaettir, or set vaettir_hosts."
         )
-    return ""
+    return errors[0] if errors else ""
 
 
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "agent_handshakes": agent_handshakes,
-            "rollout_error": rollout_error,
+            "host_pattern": host_pattern,
+            "playbook_error": playbook_error,
             "server_error": server_error,
             "stack_errors": stack_errors,
+            "stack_files_error": stack_files_error,
             "stack_plan": stack_plan,
         }

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import time
@@ -99,7 +100,7 @@ class FileSet:
     ) -> None:
         """A file that names those that match `glob`, as they will be with `extra` and `without` the others."""
         names = _files.listing(self.root, glob, list(without), list(extra))
-        self.file(path, (header + ("".join(entry % name for name in names) or empty)).encode())
+        self.file(path, (header + ("".join(entry % json.dumps(name) for name in names) or empty)).encode())
 
     def remove(self, path: str) -> None:
         """Only what is in our record."""

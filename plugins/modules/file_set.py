@@ -115,7 +115,7 @@ options:
         type: str
         required: true
       entry:
-        description: Text of one entry. C(%s) becomes the relative path.
+        description: Text of one entry. C(%s) becomes the relative path in double quotes (JSON).
         type: str
         required: true
       empty:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ CASES = [
     name("reserved-project", "vaettir", "'vaettir' is reserved"),
     Case("agent-unknown", {"agent": "nosuch"}, ("agent 'nosuch'", "vaettir_agents", "ocapistaine")),
     Case("agent-empty", {"agent": ""}, ("agent ''", "vaettir_agents")),
-    Case("agent-list", {"agent": ["ocapistaine"]}, ("agent '", "vaettir_agents")),
+    Case("agent-list", {"agent": ["ocapistaine"]}, ("agent is a list", "use text")),
     Case("remove-reserved", {"agent": "traefik"}, ("'traefik' is reserved",), playbook=stand.REMOVE),
     Case("remove-path", {"agent": "../.env"}, ("agent name '../.env'",), playbook=stand.REMOVE),
     Case("remove-nothing-named", {}, ("agent is not set", "-e agent="), playbook=stand.REMOVE),
@@ -102,9 +103,13 @@ CASES = [
     url("no-host", "https://"),
     url("port-0", "https://a.example:0"),
     url("port-70000", "https://a.example:70000"),
-    setting("target_url", ["https://a.example"], "https://a.example", "use text"),
+    setting("target_url", ["https://a.example"], "is a list", "use text"),
     Case("domain-missing", {"vaettir_domain": ""}, ("domain of agent ocapistaine is missing", "set vaettir_domain")),
-    Case("domain-parent-invalid", {"vaettir_domain": "under_score.example"}, ("'ocapistaine.under_score.example'",)),
+    Case(
+        "domain-parent-invalid",
+        {"vaettir_domain": "under_score.example"},
+        ("parent_domain of agent ocapistaine 'under_score.example'",),
+    ),
     setting("domain", "Upper.Example"),
     setting("domain", "localhost"),
     setting("domain", "a.example`) || Host(`b.example"),
@@ -113,13 +118,17 @@ CASES = [
     setting("domain", "a..example"),
     setting("domain", f"{'a.' * 130}example", "domain of agent ocapistaine 'a.a."),
     setting("extra_origins", ["*"], "'*'", "https://app.example.org"),
-    Case("setting-extra-domain", one(extra_domains=["b b.example"]), ("domain of agent ocapistaine 'b b.example'",)),
+    Case(
+        "setting-extra-domain",
+        one(extra_domains=["b b.example"]),
+        ("extra_domains of agent ocapistaine 'b b.example'",),
+    ),
     setting("profile", "django", "'django'", "streamlit, gradio"),
     setting("origin_mode", "any", "'any'", "rewrite, preserve"),
     setting("public_port", 70000),
     setting("public_port", "https", "'https'", "a whole number"),
     setting("read_timeout", "1h", "'1h'", "a whole number"),
-    setting("read_timeout", 0, "'0'", "1 or more"),
+    setting("read_timeout", 0, "'0'", "from 1 to"),
     setting("max_body_size", "200 MB"),
     setting("max_body_size", "1m; return 200 x"),
     setting("worker_shutdown_timeout", "soon"),
@@ -134,14 +143,22 @@ CASES = [
     setting("maintenance", "perhaps", "'perhaps'", "true or false"),
     Case("role-variable", {"agent_proxy_read_timeout": "long"}, ("read_timeout of agent ocapistaine 'long'",)),
     Case("setting-unknown", one(colour="red"), ("agent ocapistaine", "unknown settings colour", "target_url")),
-    Case("agents-string", {"vaettir_agents": "ocapistaine"}, ("vaettir_agents 'ocapistaine' is not a list",)),
-    Case("agents-dict", {"vaettir_agents": {"name": "a"}}, ("vaettir_agents", "is not a list")),
-    Case("agents-number", {"vaettir_agents": 1}, ("vaettir_agents '1' is not a list",)),
-    Case("entry-string", agents("ocapistaine"), ("entry 1 of vaettir_agents 'ocapistaine' is not a dictionary",)),
-    Case("entry-null", agents({"name": "a"}, None), ("entry 2 of vaettir_agents 'None' is not a dictionary",)),
+    Case("agents-string", {"vaettir_agents": "ocapistaine"}, ("vaettir_agents is text, not a list",)),
+    Case(
+        "agents-dict",
+        {"vaettir_agents": {"name": "a", "tunnel_secret": SECRET}},
+        ("vaettir_agents is a dictionary, not a list",),
+    ),
+    Case("agents-number", {"vaettir_agents": 1}, ("vaettir_agents is a number, not a list",)),
+    Case(
+        "entry-string",
+        agents(f"name: a, tunnel_secret: {SECRET}"),
+        ("entry 1 of vaettir_agents is text, not a dictionary",),
+    ),
+    Case("entry-null", agents({"name": "a"}, None), ("entry 2 of vaettir_agents is null, not a dictionary",)),
     Case("entry-without-name", agents({"profile": "n8n"}), ("entry 1 of vaettir_agents has no name",)),
     Case("entry-with-empty-name", agents({"name": ""}), ("entry 1 of vaettir_agents has no name",)),
-    Case("entry-name-list", agents({"name": ["a"]}), ("agent name '[",)),
+    Case("entry-name-list", agents({"name": ["a"]}), ("agent name is a list",)),
     Case("entries-same-name", agents({"name": "a"}, {"name": "a"}), ("agent 'a' stands twice in vaettir_agents",)),
     Case(
         "entries-same-domain",
@@ -178,7 +195,22 @@ CASES = [
     variable("stack_tls", "selfsigned", "'selfsigned'", "acme, files"),
     variable("stack_tls", "acme", "stack_acme_email ''", "e-mail address"),
     variable("stack_acme_email", "nobody", "'nobody'", stack_tls="acme"),
-    variable("stack_acme_email", "a@b\n- evil", "a@b - evil", stack_tls="acme"),
+    variable("stack_acme_email", "a@b\n- evil", r"'***@b\n- evil'", stack_tls="acme"),
+    variable("stack_acme_email", "a@b:", "'***@b:'", "e-mail address", stack_tls="acme"),
+    variable("stack_acme_server", "javascript:alert(1)", "'javascript:alert(1)'", "use the directory URL"),
+    variable("stack_acme_server", -1, "'-1'", "use the directory URL"),
+    variable("stack_traefik_image", "traefik:v3\nprivileged: true", r"'traefik:v3\nprivileged: true'"),
+    variable("stack_traefik_read_timeout", math.inf, "'inf'", "a whole number"),
+    variable("stack_dir", "/srv/../etc"),
+    variable("stack_tls_ca", "/proc/self/environ", "'/proc/self/environ'", "PEM file"),
+    variable("vaettir_hosts", {"tunnel_secret": SECRET}, "is a dictionary", "use a group"),
+    variable("release", ["x"], "is a list", "use text"),
+    setting("read_timeout", math.inf, "'inf'", "a whole number"),
+    setting("extra_domains", ["x.example", "x.example"], "'x.example' is there already", "keep it once"),
+    setting("worker_shutdown_timeout", "1M", "'1M'", "from 1s to 30d"),
+    setting("base_image", 1.30, "'1.3'", "use text"),
+    setting("ca_certificate", "/proc/self/environ", "'/proc/self/environ'", "PEM file"),
+    Case("agents-blank-forgotten", one(**{f"tunnel_secret:{SECRET}": None}), ("unknown settings tunnel_secret***",)),
     variable("stack_tls_certificate", "", "''", "PEM file"),
     variable("stack_tls_certificate", "/nowhere/cert.pem"),
     variable("stack_tls_key", "/nowhere/key.pem"),
@@ -230,7 +262,7 @@ def runs(server: str, request: pytest.FixtureRequest) -> dict[str, playbook.Run]
 
     def one_run(number: int) -> playbook.Run:
         case = cases[number]
-        extra = {"stack_dir": f"{stand.FOLDER}-{case.id}", **case.extra}
+        extra = {"stack_dir": f"{stand.FOLDER}-{number}", **case.extra}
         return playbook.run(case.playbook, *case.options, extra=extra)
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:

@@ -27,11 +27,13 @@ BLACK_HOLE = "hole.ngrok-free.app"
 # -- a release that fails ----------------------------------------------------------------------------------------------
 
 
-def _fails(stand: Stand, what: str, reason: str, waits: float = 0, **settings: Any) -> None:
+def _fails(
+    stand: Stand, what: str, reason: str, waits: float = 0, options: Sequence[str] = (), **settings: Any
+) -> None:
     """Nobody notices, all is as before within seconds, and the run says so. `waits`: for what does not answer."""
     before, held, workers = stand.state(), stand.in_force(), stand.workers()
     with stand.visitors(what) as visitors:
-        done = stand.deploy(status=1, **{**stand.next(), **settings})
+        done = stand.deploy("one", *options, status=1, **{**stand.next(), **settings})
     undisturbed(visitors)
     assert "rolled back to release" in done.messages[-1], done
     assert any(reason in message for message in done.messages), (reason, done)
@@ -43,7 +45,8 @@ def _fails(stand: Stand, what: str, reason: str, waits: float = 0, **settings: A
 
 def broken_conf(stand: Stand) -> None:
     """Passes every check of ours, and nginx refuses it."""
-    _fails(stand, "broken conf template", "client_max_body_size", max_body_size="99999999999999999999m")
+    options = ("-e", json.dumps(playbook.refused_conf()))
+    _fails(stand, "broken conf template", "client_max_body_size", options=options)
 
 
 def failing_build(stand: Stand) -> None:
@@ -64,7 +67,7 @@ def refused_by_the_app(stand: Stand) -> None:
 def verification_time_out(stand: Stand) -> None:
     stand.edge.put(BLACK_HOLE, "http://127.0.0.1:9000")
     with stand.edge.faulty(BLACK_HOLE, "blackhole"):
-        settings = {"target_url": f"https://{BLACK_HOLE}", "require_online": True}
+        settings: dict[str, Any] = {"target_url": f"https://{BLACK_HOLE}", "require_online": True}
         # The trial waits for the tunnel, and so does whoever looks for the reason.
         _fails(stand, "verification time-out", "", waits=20, **settings)
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .shell import ROOT, VENV, RigError, end_tree
+import yaml
+
+from .shell import ROOT, STATE, VENV, RigError, end_tree
 
 LIMIT = 600  # seconds
 COLLECTIONS = ROOT / ".collections"  # with this checkout
@@ -169,6 +171,16 @@ def run(
                     process.wait()
             output.seek(0)
             return Run(process.returncode, output.read(), list(_events(trace)))
+
+
+def refused_conf() -> dict[str, Any]:
+    """For `extra`: a conf that nginx refuses. No setting makes one."""
+    role = ROOT / "roles" / "agent_proxy"
+    templates = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))["__agent_proxy_templates"]
+    text = (role / "templates" / templates["conf"]).read_text(encoding="utf-8")
+    broken = STATE / "refused.conf.template.j2"
+    broken.write_text(re.sub("client_max_body_size [^;]*;", "client_max_body_size nonsense;", text), encoding="utf-8")
+    return {"__agent_proxy_templates": {**templates, "conf": str(broken)}}
 
 
 def resolving(path: Path, resolver: str) -> list[str | Path]:

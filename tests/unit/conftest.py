@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 from ansible_collections.locki.vaettir.plugins.module_utils._transaction import Undo
 from hypothesis import settings
 
@@ -18,6 +19,12 @@ from .death import Killed, quiet
 # The same examples in every run, however slow the machine; found failures become tests, not a database's entries.
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
+
+
+@pytest.fixture(scope="session")
+def plugin_loader() -> None:
+    """Not while tests are collected: no collection could be imported any more."""
+    init_plugin_loader()
 
 
 @pytest.fixture

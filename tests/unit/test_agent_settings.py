@@ -84,6 +84,41 @@ def test_profiles(profile: str) -> None:
     assert {key: found[key] for key in PROFILES[profile]} == PROFILES[profile]
 
 
+@pytest.mark.parametrize(
+    ("entry", "part"),
+    [
+        ({"extra_domains": ["x.example", "x.example"]}, "extra_domains of agent a 'x.example' is there already"),
+        ({"extra_domains": ["a.example.org"]}, "extra_domains of agent a 'a.example.org' is there already"),
+        ({"extra_origins": ["https://A.example.org"]}, "extra_origins of agent a 'https://A.example.org' is there"),
+        ({"resolver": ["10.0.0.1", "10.0.0.1"]}, "resolver of agent a '10.0.0.1' is there already: keep it once."),
+        ({"resolver": []}, "resolver of agent a is empty"),
+        ({"extra_domains": [f"x{n}.example" for n in range(101)]}, "has 101 elements: use 100 at most."),
+        ({"domain": None, "parent_domain": ""}, "domain of agent a is missing: set vaettir_domain in the inventory"),
+        ({"parent_domain": "under_score.example"}, "parent_domain of agent a 'under_score.example' is not valid"),
+        ({"worker_shutdown_timeout": "1M"}, "use a time of nginx from 1s to 30d"),
+        ({"cache_size": "99999999999g"}, "use a size of nginx from 1m to 1024g"),
+        ({"base_image": 1.30}, "base_image of agent a '1.3' is not valid: use text."),
+        ({"worker_processes": 65}, "use a whole number from 1 to 64."),
+    ],
+)
+def test_refused(entry: dict[str, Any], part: str) -> None:
+    (error,) = settings(entry)["errors"]
+    assert part in error
+
+
+def test_a_number_of_jinjas_is_one() -> None:
+    assert good({"read_timeout": 60.0})["read_timeout"] == 60
+
+
+def test_an_unquoted_choice_is_one() -> None:
+    assert good({"ngrok": True})["ngrok"] == "true"
+
+
+def test_forgotten_blank_shows_no_secret() -> None:
+    (error,) = settings({"tunnel_secret:s3cret-behind-a-colon": None})["errors"]
+    assert error.startswith("agent a has unknown settings tunnel_secret***: ")
+
+
 def test_types() -> None:
     found = good({"read_timeout": "60", "resolver_ipv6": "yes", "max_body_size": 5, "extra_domains": "x.example"})
     assert (found["read_timeout"], found["resolver_ipv6"], found["max_body_size"]) == (60, True, "5")
@@ -97,7 +132,7 @@ def test_types() -> None:
 def test_no_number_of_none(key: str, value: object) -> None:
     found = settings({key: value})
     assert len(found["errors"]) == 1
-    assert f"{key} of agent a '" in found["errors"][0]
+    assert f"{key} of agent a " in found["errors"][0]
 
 
 STRINGS = [name.removeprefix("agent_proxy_") for name, o in OPTIONS.items() if o["type"] in ("str", "list")]
@@ -171,10 +206,13 @@ def test_any_value_is_accepted_or_refused_in_a_sentence(name: str, value: Any) -
         ("x", {"type": "int"}, "it 'x' is not valid: use a whole number."),
         ("x", {"type": "bool"}, "it 'x' is not valid: use true or false."),
         ("x", {"type": "str", "choices": ["a", "b"]}, "it 'x' is not valid: use one of a, b."),
-        (["x"], {"type": "str"}, "it '['x']' is not valid: use text."),
-        ({"x": 1}, {"type": "list"}, "it '{'x': 1}' is not valid: use a list."),
+        (["x"], {"type": "str"}, "it is a list: use text."),
+        ({"x": 1}, {"type": "list", "elements": "str"}, "it is a dictionary: use a list."),
+        (1.5, {"type": "str"}, "it '1.5' is not valid: use text."),
+        (True, {"type": "int"}, "it 'True' is not valid: use a whole number."),
+        (123, {"type": "str", "no_log": True}, "it '***' is not valid: use text."),
         (None, {"type": "int", "default": 1}, "it is empty: use a whole number, or leave it out."),
     ],
 )
 def test_sentence_for_a_wrong_type(value: object, option: dict[str, Any], sentence: str) -> None:
-    assert _arguments.check({"it": value}, {"it": option})[1] == [sentence]
+    assert _arguments.check({"it": value}, {"it": option}, {})[1] == [sentence]

@@ -88,6 +88,26 @@ def test_refused_in_a_sentence(entry: dict[str, Any], more: dict[str, Any], word
     assert words in error(entry, **more)
 
 
+@pytest.mark.parametrize("entries", [[], [{"name": "one", "read_timeout": 5}]])
+def test_variable_that_every_agent_has_differently(entries: list[Any]) -> None:
+    role = {**ROLE, "values": {**ROLE["values"], "agent_proxy_read_timeout": "long"}}
+    (told,) = agents.agents_settings(entries, role, "server")["errors"].values()
+    assert told == "server: agent_proxy_read_timeout 'long' is not valid: use a whole number."
+
+
+def test_names_elsewhere_show_no_secret() -> None:
+    everywhere = [[{"name": {"tunnel_secret": "s3cret"}}, {"name": "b"}]]
+    assert agents.selection_error([], "nobody", everywhere, "server").endswith("(b).")
+
+
+def test_page_is_one(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.html", tmp_path / "id_ed25519"
+    page.write_text("<h1>${AGENT_NAME}</h1>", encoding="utf-8")
+    other.write_text("-----BEGIN", encoding="utf-8")
+    assert settings({"name": "one"}, page=str(page))["errors"] == {}
+    assert "is not HTML: set it to the path of a page or template in UTF-8." in error({"name": "one"}, page=str(other))
+
+
 def test_what_is_not_set_is_not_gone() -> None:
     assert settings({"name": "one"}, gone={"name": "", "break_lock": ""})["errors"] == {}
 
@@ -124,7 +144,7 @@ def test_whether_the_chosen_ones_are_there(only: str | None, more: dict[str, Any
 
 def test_a_list_that_is_none_comes_first() -> None:
     assert agents.selection_error("one", "nobody", [], "server").startswith(
-        "server: vaettir_agents 'one' is not a list"
+        "server: vaettir_agents is text, not a list"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.locki.vaettir.plugins.action import agent_release
-from ansible_collections.locki.vaettir.plugins.filter.agent_settings import agent_settings
+from ansible_collections.locki.vaettir.plugins.filter import agent_settings, stack
 from ansible_collections.locki.vaettir.plugins.module_utils import _questions
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +89,31 @@ def test_default_is_the_one_in_force(role: str, name: str) -> None:
         assert set(values) <= {*option["choices"], None}
 
 
+# What is a path is opened on the control node; what is a list of dictionaries is looked at entry by entry.
+OPENED = {
+    "ca_certificate",
+    "page",
+    "stack_acme_ca_certificate",
+    "stack_tls_ca",
+    "stack_tls_certificate",
+    "stack_tls_key",
+}
+JUDGED = {"agents", "only"}
+
+
+@pytest.mark.parametrize(("role", "name"), every_option())
+def test_value_has_a_meaning(role: str, name: str) -> None:
+    """A type alone takes too much: a rule, or a choice."""
+    option, key = options(role)[name], name.removeprefix("agent_proxy_")
+    rules = {**agent_settings.RULES, **stack.RULES}
+    assert key in rules or key in OPENED | JUDGED or "choices" in option or option["type"] == "bool"
+
+
+def test_every_rule_is_of_a_variable() -> None:
+    names = {name.removeprefix("agent_proxy_") for role in ROLES for name in options(role)}
+    assert {*agent_settings.RULES, *stack.RULES} <= names
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_private_variables_are_named_so_and_not_documented(role: str) -> None:
     assert [name for name in private(role) if not name.startswith(f"__{role}")] == []
@@ -150,7 +175,7 @@ def test_every_setting_that_is_read_exists(role: str) -> None:
     arguments = {name: option for name, option in options("agent_proxy").items() if name not in own}
     entry = {"name": "ocapistaine", "domain": "ocapistaine.example.org", "parent_domain": "", "public_port": 443}
     profiles = private("agent_proxy")["__agent_proxy_profiles"]
-    given = agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)
+    given = agent_settings.agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)
     assert given["errors"] == []
     # Methods of a dictionary are no settings.
     assert read_keys(role) - set(given["settings"]) - set(dir(dict)) == set()

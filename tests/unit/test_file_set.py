@@ -182,9 +182,9 @@ def test_listing_names_what_is_there(folder: Folder) -> None:
     assert "agents/one.yml" in str(planned["diff"][-1]["after"])
     listing("one")
     listing("two")
-    assert folder.text("agents.yml") == "include:\n  - agents/one.yml\n  - agents/two.yml\n"
+    assert folder.text("agents.yml") == 'include:\n  - "agents/one.yml"\n  - "agents/two.yml"\n'
     listing(absent=("one",))
-    assert folder.text("agents.yml") == "include:\n  - agents/two.yml\n"
+    assert folder.text("agents.yml") == 'include:\n  - "agents/two.yml"\n'
     assert not (folder.root / "agents/one.yml").exists()
 
 

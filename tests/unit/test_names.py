@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from typing import Any
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.filter import names
@@ -77,7 +78,7 @@ def test_good_name(name: str) -> None:
 @pytest.mark.parametrize("name", [*BAD_NAMES, *sorted(_names.RESERVED_NAMES)])
 def test_bad_name(name: object) -> None:
     sentence = _names.agent_name_error(name) or ""
-    assert _names.masked(name) in sentence
+    assert (_names.kind(name) if isinstance(name, (dict, list)) else _names.masked(name)) in sentence
     assert sentence.endswith(".")
 
 
@@ -88,8 +89,15 @@ def test_good_target(url: str) -> None:
 
 @pytest.mark.parametrize("url", BAD_TARGETS)
 def test_bad_target(url: object) -> None:
-    assert re.fullmatch(r"it '.*' is not valid: use https://HOST .*\.", _names.target_url_error("it", url) or "")
+    assert re.fullmatch(
+        r"it ('.*' is not valid|is a list): use https://HOST .*\.", _names.target_url_error("it", url) or ""
+    )
     assert _names.origin_error("it", url)
+
+
+@pytest.mark.parametrize("url", ["https://unix", "http://UNIX:80"])
+def test_socket_is_no_target(url: str) -> None:
+    assert "is not valid: use https://HOST" in (_names.target_url_error("it", url) or "")
 
 
 @pytest.mark.parametrize("domain", GOOD_DOMAINS)
@@ -100,13 +108,6 @@ def test_good_domain(domain: str) -> None:
 @pytest.mark.parametrize("domain", BAD_DOMAINS)
 def test_bad_domain(domain: str) -> None:
     assert "is not valid" in (_names.domain_error("it", domain) or "")
-
-
-@pytest.mark.parametrize("domain", ["", None])
-def test_missing_domain(domain: object) -> None:
-    assert _names.domain_error("it", domain) == (
-        "it is missing: set vaettir_domain in the inventory, or the agent's own domain."
-    )
 
 
 @pytest.mark.parametrize("url", [*GOOD_INVITES, "", None])
@@ -127,6 +128,101 @@ def test_good_port(port: object) -> None:
 @pytest.mark.parametrize("port", [0, -1, 65536, "", None, "https", 1.5, True, "1 "])
 def test_bad_port(port: object) -> None:
     assert _names.port_error("it", port)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["nginx", "nginx:1.30.6", "me/my_nginx", "x.example:5000/a/b:v1", "nginx@sha256:" + "0" * 64, "localhost:5000/x"],
+)
+def test_good_image(image: str) -> None:
+    assert _names.image_error("it", image) is None
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["", "nginx:", ":1", "a::b", "NGINX:1", "a//b", "a/", "nginx@sha256:0", "nginx 1", "a\n", "x" * 256, "a@b:"],
+)
+def test_bad_image(image: str) -> None:
+    assert "is not valid: use an image's name" in (_names.image_error("it", image) or "")
+
+
+@pytest.mark.parametrize("folder", ["~/vaettir", "~/a b/c", "~deploy/x", "/srv", "/srv/.hidden.d/x/", "/etc/vaettir"])
+def test_good_folder(folder: str) -> None:
+    assert _names.folder_error("it", folder) is None
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "",
+        "x",
+        "/",
+        "~",
+        "~/",
+        "/.",
+        "/..",
+        "~/..",
+        "/a/../b",
+        "/a//b",
+        "/etc",
+        "/usr/",
+        "/proc/self",
+        "/dev",
+        "/a:b",
+        "/$a",
+    ],
+)
+def test_bad_folder(folder: str) -> None:
+    assert "is not a path on the server: use one like ~/vaettir" in (_names.folder_error("it", folder) or "")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.example", "https://a.example:14000/dir", "https://ca.example/acme/acme/directory"]
+)
+def test_good_acme_server(url: str) -> None:
+    assert _names.acme_server_error("it", url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://a.example",
+        "javascript:x",
+        "ftp://x",
+        "https://u:p@a",
+        "https://a:0/x",
+        "https://a/b?c",
+        "https://a b",
+    ],
+)
+def test_bad_acme_server(url: str) -> None:
+    assert "use the directory URL of an authority" in (_names.acme_server_error("it", url) or "")
+
+
+@pytest.mark.parametrize("address", ["", "a@b.example", "a.b+c@d.example"])
+def test_good_email(address: str) -> None:
+    assert _names.email_error("it", address) is None
+
+
+@pytest.mark.parametrize(
+    "address", ["a", "a@b:", "a@", "@b", 'a"@b.example', "a@b.example\n", "a@b@c", "a b@c.example"]
+)
+def test_bad_email(address: str) -> None:
+    assert "is not an e-mail address" in (_names.email_error("it", address) or "")
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        (_names.number(1, 64), [1, 64], [0, 65, -1]),
+        (_names.size("1m", "1g"), ["1m", "1024K", "1g", "1048576"], ["1023k", "1025m", "1t", "0", "", "1 m", "1.5m"]),
+        (_names.time("1s", "30d"), ["1", "30s", "12h", "30d"], ["31d", "1M", "1ms", "0s", "1w", "1h30m", ""]),
+    ],
+)
+def test_amount(rule: Any, good: list[Any], bad: list[Any]) -> None:
+    assert [value for value in good if rule("it", value)] == []
+    assert [value for value in bad if not rule("it", value)] == []
 
 
 @pytest.mark.parametrize("server", ["127.0.0.11", "10.0.0.53:5353", "[fd00::53]", "[fd00::53]:53"])
@@ -204,18 +300,23 @@ def test_good_list_of_agents(agents: object) -> None:
 @pytest.mark.parametrize(
     ("agents", "part"),
     [
-        ("a", "vaettir_agents 'a' is not a list"),
-        ({"name": "a"}, "is not a list"),
-        (None, "'None' is not a list"),
-        (["a"], "entry 1 of vaettir_agents 'a' is not a dictionary"),
+        ("a", "vaettir_agents is text, not a list"),
+        ({"name": "a", "tunnel_secret": "s3cret"}, "vaettir_agents is a dictionary, not a list"),
+        (None, "vaettir_agents is null, not a list"),
+        (1.5, "vaettir_agents is a number, not a list"),
+        (True, "vaettir_agents is true, not a list"),
+        (["a"], "entry 1 of vaettir_agents is text, not a dictionary"),
+        ([["s3cret"]], "entry 1 of vaettir_agents is a list, not a dictionary"),
         ([{"name": "a"}, {}], "entry 2 of vaettir_agents has no name"),
-        ([{"name": ["a"]}], "agent name '['a']' is not valid"),
+        ([{"name": ["s3cret"]}], "agent name is a list: use 1 to 31"),
         ([{"name": "a"}, {"name": "b"}, {"name": "a"}], "agent 'a' stands twice"),
         ([{"name": "traefik"}], "is reserved"),
     ],
 )
 def test_bad_list_of_agents(agents: object, part: str) -> None:
-    assert part in (_names.agents_error(agents) or "")
+    error = _names.agents_error(agents) or ""
+    assert part in error
+    assert "s3cret" not in error
 
 
 def test_values_of_a_target() -> None:

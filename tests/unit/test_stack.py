@@ -15,6 +15,9 @@ from ansible_collections.locki.vaettir.plugins.filter import stack
 from .recorded import changed, load
 
 ROLE = Path(__file__).parents[2] / "roles" / "stack"
+OPTIONS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"][
+    "options"
+]
 FOUND = load("server")["server"]["stack"]
 SETTINGS: dict[str, Any] = {
     "server": "one",
@@ -127,12 +130,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def errors(variables: dict[str, Any]) -> list[str]:
-    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text(encoding="utf-8"))
-    options = specs["argument_specs"]["main"]["options"]
-    values = {**{name: option["default"] for name, option in options.items()}, **variables}
+    values = {**{name: option["default"] for name, option in OPTIONS.items()}, **variables}
     paths = [Path(str(values[name])) for name in ("stack_tls_certificate", "stack_tls_key")]
-    texts = [path.read_text(encoding="ascii") if path.is_file() else None for path in paths]
-    return stack.stack_errors(values, options, *texts)
+    texts = [path.read_text(encoding="ascii") if path.is_file() else "" for path in paths]
+    told = stack.stack_errors(values, OPTIONS)
+    found = stack.stack_files_error(values) or stack.stack_files_error(values, *texts) if not told else ""
+    return [*told, *([found] if found else [])]
 
 
 def test_good_variables(files: dict[str, str]) -> None:
@@ -155,9 +158,15 @@ GOOD = {"stack_acme_email": "a@b.example"}
         ({"stack_https_port": "80"}, "stack_https_port '80' is stack_http_port as well"),
         ({"stack_discord_invite_url": "https://x.example"}, "'https://x.example' is not a Discord invite"),
         ({"stack_acme_email": ""}, "stack_acme_email '' is not an e-mail address"),
-        ({"stack_acme_email": "a@b\n- evil"}, "stack_acme_email 'a@b - evil' is not"),
-        ({"stack_tls": "files"}, "stack_tls_certificate '' or stack_tls_key '' is not a file on the control node"),
+        ({"stack_acme_email": "a@b\n- evil"}, r"stack_acme_email '***@b\n- evil' is not"),
+        ({"stack_tls": "files"}, "stack_tls_certificate '' is not a file on the control node"),
         ({"stack_tls_ca": "/nowhere/ca.pem"}, "stack_tls_ca '/nowhere/ca.pem' is not a file"),
+        ({"stack_tls_ca": "/proc/self/environ"}, "stack_tls_ca '/proc/self/environ' is not a file"),
+        ({"stack_tls_ca": "/etc/passwd"}, "stack_tls_ca '/etc/passwd' holds no certificate: set it to the path"),
+        ({"stack_traefik_image": "traefik:v3\n    privileged: true"}, "stack_traefik_image '"),
+        ({"stack_acme_server": "javascript:alert(1)"}, "stack_acme_server 'javascript:alert(1)' is not valid"),
+        ({"stack_acme_server": -1}, "stack_acme_server '-1' is not valid"),
+        ({"stack_traefik_read_timeout": float("inf")}, "stack_traefik_read_timeout 'inf' is not valid"),
         ({"stack_acme_ca_certificate": "/nowhere"}, "stack_acme_ca_certificate '/nowhere' is not a file"),
     ],
 )
@@ -174,7 +183,7 @@ def test_key_of_another_certificate_is_refused(files: dict[str, str]) -> None:
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    assert len(errors({"stack_dir": "x", "stack_http_port": 0, "stack_https_port": 70000})) == 4
+    assert len(errors({"stack_dir": "x", "stack_http_port": 0, "stack_https_port": 70000})) == 3
 
 
 def test_a_healthy_server_has_nothing_to_do() -> None:
@@ -259,18 +268,43 @@ def test_handshakes_with_those_that_are_deployed() -> None:
     assert set(stack.ROUTED) < set(after[1]["expected"])
 
 
-@pytest.mark.parametrize("serial", [1, "1", "25%", [1, "25%", "100%"]])
-def test_rollout(serial: Any) -> None:
-    assert stack.rollout_error(["one"], "vaettir", serial) == ""
+def test_authority_brings_no_key(files: dict[str, str], tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_text("".join(Path(path).read_text(encoding="ascii") for path in files.values()), encoding="ascii")
+    assert errors({**GOOD, "stack_tls_ca": files["stack_tls_certificate"]}) == []
+    (told,) = errors({**GOOD, "stack_tls_ca": str(both)})
+    assert "holds a private key: set it to the path of a PEM file with certificates only." in told
 
 
 @pytest.mark.parametrize(
-    ("servers", "serial", "part"),
+    "given",
     [
-        ([], 1, "No host of the inventory matches 'vaettir': put your servers into the group vaettir"),
-        (["one"], "abc", "vaettir_serial 'abc' is not valid: use numbers of servers"),
-        (["one"], [1, 0], "vaettir_serial '[1, 0]' is not valid"),
+        *({"vaettir_serial": serial} for serial in (1, "1", "25%", [1, "25%", "100%"])),
+        {"agent": "one, two", "release": "20261123T013000Z", "confirm": "true", "report_file": "/tmp/a b.json"},
     ],
 )
-def test_no_rollout(servers: list[str], serial: Any, part: str) -> None:
-    assert part in stack.rollout_error(servers, "vaettir", serial)
+def test_playbook(given: dict[str, Any]) -> None:
+    assert stack.playbook_error({"vaettir_hosts": "vaettir", **given}, ["one"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"vaettir_serial": "abc"}, "vaettir_serial 'abc' is not valid: use numbers of servers"),
+        ({"vaettir_serial": [1, 0]}, "vaettir_serial '0' is not valid"),
+        ({"vaettir_serial": []}, "vaettir_serial is empty"),
+        ({"vaettir_hosts": {"tunnel_secret": "s3cret"}}, "vaettir_hosts is a dictionary: use a group"),
+        ({"agent": ""}, "agent '' is not valid: use names of vaettir_agents"),
+        ({"agent": "../x"}, "agent name '../x' is not valid"),
+        ({"release": "latest"}, "release 'latest' is not valid: use a name like 20261123T013000Z."),
+        ({"textfile": "a\nb"}, r"textfile 'a\nb' is not valid: use the path of a file."),
+        ({"confirm": "perhaps"}, "confirm 'perhaps' is not valid: use true or false."),
+    ],
+)
+def test_no_playbook(given: dict[str, Any], part: str) -> None:
+    assert part in stack.playbook_error({"vaettir_hosts": "vaettir", **given}, ["one"])
+
+
+def test_no_server() -> None:
+    told = stack.playbook_error({"vaettir_hosts": "vaettir"}, [])
+    assert told.startswith("No host of the inventory matches 'vaettir': put your servers into the group vaettir")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.locki.vaettir.plugins.module_utils import _docker
 from ansible_collections.locki.vaettir.plugins.module_utils._names import agent_name_error
@@ -21,12 +20,10 @@ from hypothesis import strategies as st
 from .test_agent_settings import good
 
 ROLES = Path(__file__).parents[2] / "roles"
+SERVICE, COMPOSE = "agent_proxy/templates/compose.yml.j2", "stack/templates/docker-compose.yml.j2"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _plugins() -> None:
-    """Not while tests are collected: no collection could be imported any more."""
-    init_plugin_loader()
+pytestmark = pytest.mark.usefixtures("plugin_loader")
 
 
 def load(path: str) -> Any:
@@ -136,6 +133,57 @@ def test_names_that_yaml_may_take_for_something_else(name: str) -> None:
     service = found["services"][name]
     assert service["build"]["args"]["AGENT_NAME"] == name
     assert service["labels"]["io.locki.vaettir.agent"] == name
+
+
+def pasted(path: str, **given: Any) -> Any:
+    """What would come out without the serializer."""
+    text = re.sub(r"( \| string)? \| to_json(?= }})", "", (ROLES / path).read_text(encoding="utf-8"))
+    values = {**load("stack/vars/main.yml"), **given}
+    return yaml.safe_load(str(Templar(loader=DataLoader(), variables=values).template(trust_as_template(text))))
+
+
+@pytest.mark.parametrize("page", [False, True])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"extra_domains": [], "tunnel_secret": "0123456789abcdef"},
+        {"base_image": f"x.example:5000/nginx:1@sha256:{'0' * 64}"},
+    ],
+)
+def test_serializer_changes_no_good_service(entry: dict[str, Any], page: bool) -> None:
+    """Another definition would replace the containers of every server."""
+    found = agent(**entry)
+    given_ = variables({**found, "name": "offline", "tunnel_secret": ""} if page else found)
+    assert pasted(SERVICE, **given_) == yaml.safe_load(render(SERVICE, **given_))
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {},
+        {"stack_tls": "files", "stack_http_port": "8080", "stack_traefik_read_timeout": 60},
+        {"stack_acme_challenge": "http", "stack_acme_ca_certificate": "ca.pem", "stack_traefik_log_level": "DEBUG"},
+        {"stack_traefik_image": f"x.example:5000/traefik:v3@sha256:{'0' * 64}"},
+    ],
+)
+def test_serializer_changes_no_good_stack(given_: dict[str, Any]) -> None:
+    values = {**load("stack/defaults/main.yml"), "stack_acme_email": "a@b.example", **given_}
+    assert pasted(COMPOSE, **values) == yaml.safe_load(render(COMPOSE, **values))
+
+
+@pytest.mark.parametrize("path", [SERVICE, COMPOSE])
+def test_every_value_goes_through_the_serializer(path: str) -> None:
+    """The labels of `routing` are hashed as text, and a router keeps its name; what gives it a rule is serialized."""
+    lines = [line for line in (ROLES / path).read_text(encoding="utf-8").splitlines() if "{{" in line]
+    known = re.compile(
+        r" *traefik\.http\.|{{ routing\(|# Written|.*{{ 'production' if page| *{{ __agent_proxy_healthcheck }}"
+    )
+    values = [
+        line for line in lines if not known.match(line) and re.search(r"\ba\.|\bstack_|__stack_discord_key", line)
+    ]
+    assert values
+    assert [line for line in values if not re.search(r"\| to_json }}", line)] == []
 
 
 def stack(**given: Any) -> Any:

@@ -174,7 +174,7 @@ def test_another_target_changes_one_line_of_env(server, visitor, edge, what_chan
 
 
 def test_a_conf_that_their_nginx_refuses_reaches_nobody(visitor, what_changes):
-    run = deploy(2, agent={"max_body_size": "99999999999999999999m"})
+    run = deploy(2, **playbook.refused_conf())
     assert_fails_with(run, "nginx refuses the new conf", "client_max_body_size", "rolled back to release")
     assert [line for line in what_changes() if "image vaettir-ocapistaine:latest" not in line] == []
     assert_works(visitor)

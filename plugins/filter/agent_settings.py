@@ -66,7 +66,7 @@ _RULES = {
     "draining_max": _COUNT,
     "keep_releases": _COUNT,
     "max_body_size": _NGINX_SIZE,
-    "probe_path": (_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
+    "probe_path": (_names.PATH_AND_QUERY_REGEX, "a path like /_stcore/stream or /ws?room=1, or nothing"),
     "read_timeout": _COUNT,
     "resolver_valid": _COUNT,
     "send_timeout": _COUNT,

@@ -2,7 +2,8 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """`python -m tests.docs [--check]`: write (or only compare) what is made from a source elsewhere in the checkout.
 
-Each role's README.md from its argument_specs; the changelog from its fragments and the plugins' documentation.
+Each role's README.md from its argument_specs; the table of docs/apps.md from what tests/apps runs; the changelog from
+its fragments and the plugins' documentation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.rig.apps.catalogue import APPS, DEMO, App
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -76,6 +79,44 @@ def readmes() -> dict[str, str]:
     return made
 
 
+def version(pin: tuple[str, str]) -> str:
+    """Of a package, as an image of the rig has it."""
+    folder, package = ROOT / "tests" / "rig" / "images" / pin[0], re.escape(pin[1])
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*") if path.suffix in (".txt", ".json"))
+    found = re.search(rf'(?m)^{package}==(\S+)|"{package}": "([^"]+)"', text) if package else None
+    return (found[1] or found[2]) if found else ""
+
+
+def app_row(agent: str, entry: dict[str, Any], app: App) -> str:
+    """What its owner sets; the names of the tests become those of the docs."""
+    words = [f"`{key}: {entry[key]}`" for key in ("profile", "probe_path", "origin_mode") if key in entry]
+    told = "<br>".join([*(f"`{option}`" for option in app.options), *([app.also] if app.also else [])]) or "nothing"
+    for ours, theirs in (
+        (f"{agent}.ngrok-free.app", "NAME.ngrok-free.app"),
+        (f"{agent}.vaettir.example:8443", "NAME.DOMAIN"),
+    ):
+        told = told.replace(ours, theirs)
+    return f"| {app.title} | {version(app.pin) or '-'} | {', '.join(words) or 'nothing'} | {told} |"
+
+
+def apps() -> str:
+    """A row for each app that tests/apps runs."""
+    inventory = yaml.safe_load((ROOT / "tests" / "apps" / "inventory.yml").read_text(encoding="utf-8"))
+    entries = {entry["name"]: entry for entry in inventory["vaettir"]["vars"]["vaettir_agents"]}
+    rows = [app_row(agent, entries[agent], app) for agent, app in {"ocapistaine": DEMO, **APPS}.items()]
+    return "\n".join(["| App | Version | In the agent's entry | In the app |", "| --- | --- | --- | --- |", *rows])
+
+
+def filled(name: str, what: str, made: str) -> str:
+    """A page with what is made for it between its markers."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    begin, end = f"<!-- {what}: begin -->", f"<!-- {what}: end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"{name} needs these two lines, once each:\n{begin}\n{end}")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
+
+
 def changelog() -> dict[str, str]:
     """The changelog of galaxy.yml's version, from its fragments and the plugins' documentation.
 
@@ -115,7 +156,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; show what differs and exit 1")
     check = parser.parse_args().check
     stale = 0
-    for name, new in {**readmes(), **changelog()}.items():
+    made = {**readmes(), "docs/apps.md": filled("docs/apps.md", "apps", apps())}
+    for name, new in {**made, **changelog()}.items():
         path = ROOT / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         if new == old:

@@ -39,6 +39,7 @@ def visit(agent: dict[str, Any], server: Server) -> dict[str, Any]:
         _questions.public_url(agent),
         address=resolved[0] if own else "",
         origin=agent["public_origin"],
+        upgrade=_questions.upgrade(agent),
         ca_path=server.tls_ca,
         timeout=_questions.CHAIN_TIMEOUT,
     )
@@ -49,7 +50,8 @@ def elsewhere(agent: dict[str, Any], found: dict[str, Any], tunnel: dict[str, An
     """The tunnel from the control node, where the server does not get there: whose fault is it?"""
     if tunnel and (tunnel["status"] or "handshake" in tunnel["timings"]):
         return {}
-    return _probe.ask(f"{found['target']}{_questions.path(agent)}", timeout=_questions.ELSEWHERE_TIMEOUT)
+    url, upgrade = f"{found['target']}{_questions.path(agent)}", _questions.upgrade(agent)
+    return _probe.ask(url, upgrade=upgrade, timeout=_questions.ELSEWHERE_TIMEOUT)
 
 
 def judge(

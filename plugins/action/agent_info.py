@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.locki.vaettir.plugins.module_utils import _questions
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _call
 
 NOBODY = {
@@ -20,7 +21,8 @@ NOBODY = {
 def asked(agent: dict[str, Any]) -> dict[str, Any]:
     """Of all of an agent's settings those that the server must know."""
     origin = agent["public_origin"]
-    return {"name": agent["name"], "url": f"{origin}{agent['probe_path'] or '/'}", "origin": origin}
+    url, upgrade = f"{origin}{agent['probe_path'] or '/'}", _questions.upgrade(agent)
+    return {"name": agent["name"], "url": url, "origin": origin, "upgrade": upgrade}
 
 
 class ActionModule(ActionBase):

@@ -136,7 +136,8 @@ def ask(agent: dict[str, Any], visitor: dict[str, Any]) -> dict[str, Any]:
         # Names below localhost are this machine's own (RFC 6761), whatever its resolver says.
         "address": addresses(agent["domain"])[0] if agent["domain"].endswith(".localhost") else "",
         "origin": agent["public_origin"],
-        "websocket": bool(agent["probe_path"]),
+        "websocket": _questions.upgrade(agent),
+        "upgrade": _questions.upgrade(agent),
         "timeout": VISITOR,
     }
     found: dict[str, Any] = {}

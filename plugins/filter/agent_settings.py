@@ -86,7 +86,7 @@ RULES: dict[str, _arguments.Rule] = {
     "keep_releases": _names.number(1, 1000),
     "max_body_size": _names.size("1", "1024g"),
     "parent_domain": _parent,
-    "probe_path": _names.fitting(_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
+    "probe_path": _names.fitting(_names.PATH_AND_QUERY_REGEX, "a path like /_stcore/stream or /ws?room=1, or nothing"),
     "public_port": _names.port_error,
     "read_timeout": _SECONDS,
     "resolver": _names.resolver_error,

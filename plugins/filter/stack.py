@@ -296,6 +296,7 @@ def agent_handshakes(
             "url": agent["public_origin"] + (agent["probe_path"] or "/"),
             "address": "127.0.0.1",
             "origin": agent["public_origin"],
+            "upgrade": bool(agent["probe_path"]),
             "expected": [*ROUTED, reasons[agent["name"]]] if reasons else [],
         }
         for agent in agents

@@ -354,9 +354,10 @@ class Managed:
         asked = {
             "url": _questions.public_url(agent),
             "origin": agent["public_origin"],
-            "websocket": bool(agent["probe_path"]),
+            "websocket": _questions.upgrade(agent),
+            "upgrade": _questions.upgrade(agent),
             "foreign_origin": _questions.FOREIGN_ORIGIN,
-            "http2": True,
+            "http2": _questions.upgrade(agent),
             "upload": 0 if self.wanted.release else _questions.upload(agent),  # a kept one has a limit of its own
             "accept": _questions.forms(agent, managed=True),
             **(self.facts.get("probe") or {}),

@@ -226,10 +226,13 @@ class Chain:
         return {"tunnel": tunnel, "declared": answer(known, "declared", silent, lambda: self.tunnel(declared))}
 
     def tunnel(self, target: str, **more: Any) -> dict[str, Any]:
+        upgrade = _questions.upgrade(self.agent)
+        origin = _questions.tunnel_origin(self.agent, target) if upgrade else self.agent["public_origin"]
         return _probe.ask(
             f"{target}{_questions.path(self.agent)}",
-            origin=_questions.tunnel_origin(self.agent, target),
-            headers=_questions.tunnel_headers(self.agent),
+            origin=origin,
+            upgrade=upgrade,
+            headers=_questions.tunnel_headers(self.agent, origin),
             ca_path=self.ca_path(),
             timeout=_questions.TIMEOUT,
             **more,
@@ -243,6 +246,7 @@ class Chain:
                 _questions.container_url(self.agent),
                 address=address,
                 origin=self.agent["public_origin"],
+                upgrade=_questions.upgrade(self.agent),
                 foreign_origin=_questions.foreign_origin(self.agent),
                 upload=_questions.upload(self.agent),
                 timeout=_questions.CHAIN_TIMEOUT,
@@ -258,7 +262,8 @@ class Chain:
                 _questions.public_url(self.agent),
                 address="127.0.0.1",
                 origin=self.agent["public_origin"],
-                http2=True,
+                upgrade=_questions.upgrade(self.agent),
+                http2=_questions.upgrade(self.agent),
                 timeout=_questions.CHAIN_TIMEOUT,
                 **more,
             )
@@ -338,7 +343,8 @@ class Chain:
         if not addresses:
             return {"status": 0, "streamlit": False}
         url = _http.parse_url(target + health_path(self.agent["probe_path"]))
-        more = {**_questions.tunnel_headers(self.agent), "User-Agent": "locki.vaettir", "Connection": "close"}
+        headers = _questions.tunnel_headers(self.agent, self.agent["public_origin"])
+        more = {**headers, "User-Agent": "locki.vaettir", "Connection": "close"}
         data = b""
         with contextlib.suppress(OSError, ValueError):
             data = self.get(url, addresses[0], list(more.items()))

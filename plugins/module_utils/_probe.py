@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "verify": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 10},
     "websocket": {"type": "bool", "default": True},
+    "upgrade": {"type": "bool", "default": True},
     "ping": {"type": "bool", "default": True},
     "foreign_origin": {"type": "str", "default": ""},
     "http2": {"type": "bool", "default": False},
@@ -248,7 +249,7 @@ class Probe:
     def websocket(self, line: Line) -> tuple[str, str]:
         found, params = self.found, self.params
         with measured(self.timings, "handshake"):
-            status, headers, rest, key = self.shake(line, params["origin"])
+            status, headers, rest, key = self.shake(line, params["origin"], params["upgrade"])
         found["status"], found["state"] = status, _websocket.shown(headers.get(_websocket.STATE_HEADER, ""))
         found["ngrok_code"] = _websocket.ngrok_code(headers)
         found["headers"] = {
@@ -290,10 +291,14 @@ class Probe:
         )
         return ProbeError(reason, f"{failure.error} ({_websocket.shown(told)})")
 
-    def shake(self, line: Line, origin: str) -> tuple[int, dict[str, str], bytes, str]:
-        """Status and headers of the answer to a handshake, the bytes behind it, and the key that it was made with."""
+    def shake(self, line: Line, origin: str, upgrade: bool = True) -> tuple[int, dict[str, str], bytes, str]:
+        """Status and headers of the answer to a handshake, the bytes behind it, and the key that it was made with.
+
+        Without `upgrade` it is the plain GET of a page.
+        """
         key = base64.b64encode(os.urandom(16)).decode("ascii")
-        headers = [*_websocket.handshake(key, origin, self.params["subprotocols"]), *self.own_headers()]
+        handshake = _websocket.handshake(key, origin, self.params["subprotocols"]) if upgrade else []
+        headers = [*handshake, *self.own_headers()]
         line.send(_http.request("GET", self.url, headers))
         return (*read_head(line), key)
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Mapping
 
 from . import _names
 
@@ -61,6 +61,11 @@ def foreign_origin(agent: dict[str, Any]) -> str:
     return FOREIGN_ORIGIN if agent["probe_path"] else ""
 
 
+def upgrade(agent: Mapping[str, Any]) -> bool:
+    """An app without a WebSocket gets a plain GET: Next.js, for one, hangs up on a handshake."""
+    return bool(agent["probe_path"])
+
+
 def upload(agent: dict[str, Any]) -> int:
     """Bytes that its `max_body_size` allows."""
     return UPLOAD if _ALLOWS_UPLOAD.fullmatch(agent["max_body_size"]) and not agent["maintenance"] else 0
@@ -81,9 +86,9 @@ def tunnel_origin(agent: dict[str, Any], target: str) -> str:
     return target if agent["origin_mode"] == "rewrite" else str(agent["public_origin"])
 
 
-def tunnel_headers(agent: dict[str, Any]) -> dict[str, str]:
-    """What the agent's nginx adds on the way to the tunnel."""
-    headers = {"ngrok-skip-browser-warning": "true", "X-Forwarded-Host": agent["public_origin"][len("https://") :]}
+def tunnel_headers(agent: dict[str, Any], origin: str) -> dict[str, str]:
+    """What the agent's nginx adds on the way to the tunnel: the forwarded host is the one of the Origin."""
+    headers = {"ngrok-skip-browser-warning": "true", "X-Forwarded-Host": origin.partition("://")[2]}
     return {**headers, "X-Vaettir-Secret": agent["tunnel_secret"]} if agent["tunnel_secret"] else headers
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from . import _websocket
+from . import _questions, _websocket
 from ._server import PAGE, Server, Wanted
 from ._transaction import Answer, Outcome, Verification
 
@@ -39,8 +39,16 @@ def row(
         "verified": bool(found and not made.failed),
         "notes": list(made.notes),
         "message": told,
-        "handshake": {"label": wanted.name, **asked, "expected": curl(found)} if asked and curl(found) else {},
+        "handshake": _handshake(wanted, found, asked),
     }
+
+
+def _handshake(wanted: Wanted, found: Verification | None, asked: Mapping[str, str] | None) -> dict[str, Any]:
+    """For curl; nothing where it is not asked."""
+    words = curl(found)
+    if not asked or not words:
+        return {}
+    return {"label": wanted.name, **asked, "upgrade": _questions.upgrade(wanted.settings), "expected": words}
 
 
 def curl(found: Verification | None) -> list[str]:

@@ -48,6 +48,11 @@ options:
         description: Its public URL without a path.
         type: str
         required: true
+      upgrade:
+        description: Whether to ask by a handshake, or by a plain GET where the app has no WebSocket.
+        type: bool
+        default: true
+        version_added: 0.2.0
   only:
     description: Names of the agents to tell of. Empty for all that are declared or deployed.
     type: list
@@ -174,8 +179,8 @@ def tunnel(answer: dict[str, Any]) -> str:
 
 
 def handshake(agent: dict[str, Any], ca_path: str) -> str:
-    question = {"address": "127.0.0.1", "origin": agent["origin"], "ca_path": ca_path, "ping": False}
-    return tunnel(_probe.ask(agent["url"], **question))
+    question = {"address": "127.0.0.1", "ca_path": ca_path, "ping": False}
+    return tunnel(_probe.ask(agent["url"], origin=agent["origin"], upgrade=agent["upgrade"], **question))
 
 
 def containers() -> list[dict[str, Any]]:
@@ -220,6 +225,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "url": {"type": "str", "required": True},
                     "origin": {"type": "str", "required": True},
+                    "upgrade": {"type": "bool", "default": True},
                 },
             },
             "only": {"type": "list", "elements": "str", "default": []},

@@ -102,6 +102,11 @@ options:
           - proxy_error
           - bad_accept
         default: []
+      upgrade:
+        description: As O(locki.vaettir.websocket_probe#module:upgrade).
+        type: bool
+        default: true
+        version_added: 0.2.0
       label:
         description: Text to find the result by, such as the agent's name. It is returned as it is.
         type: str
@@ -256,6 +261,7 @@ _HANDSHAKE = {
     "url": {"type": "str", "required": True},
     **_SHARED,
     "expected": {"type": "list", "elements": "str", "choices": WORDS, "default": []},
+    "upgrade": {"type": "bool", "default": True},
     "label": {"type": "str", "default": ""},
 }
 
@@ -279,7 +285,7 @@ def command(params: dict[str, Any], key: str) -> list[str]:
         arguments += ["--cacert", params["ca_path"]]
     if not params["verify"]:
         arguments += ["--insecure"]
-    for name, value in _websocket.handshake(key, params["origin"], []):
+    for name, value in _websocket.handshake(key, params["origin"], []) if params["upgrade"] else []:
         arguments += ["-H", f"{name}: {value}"]
     return [*arguments, params["url"]]
 
@@ -328,7 +334,7 @@ def handshake(params: dict[str, Any]) -> dict[str, Any]:
 def each_handshake(params: dict[str, Any]) -> list[dict[str, Any]]:
     """The arguments of each handshake."""
     if params["handshakes"] is None:
-        return [{**params, "expected": []}]
+        return [{**params, "expected": [], "upgrade": True}]
     wanted = []
     for each in params["handshakes"]:
         own_or_shared = {name: each[name] or params[name] for name in _SHARED}

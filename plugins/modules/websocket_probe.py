@@ -99,6 +99,13 @@ options:
       long as it is below 500 and no page instead of it, for an app that O(accept) checks.
     type: bool
     default: true
+  upgrade:
+    description: >-
+      Whether to ask by a handshake. With V(false) it is a plain GET without O(origin), for an app without a WebSocket,
+      because some servers close the connection of a handshake that they do not expect.
+    type: bool
+    default: true
+    version_added: 0.2.0
   ping:
     description: Whether to send a ping and wait for its pong.
     type: bool

@@ -19,9 +19,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from yarl import URL
 
 from tests.rig import ca, images, servers
+from tests.rig.apps.catalogue import APPS, IDENTITY
 from tests.rig.edge_client import Edge
 from tests.rig.playbook import resolving
 from tests.rig.shell import ROOT, VENV, run
@@ -32,9 +34,18 @@ INVENTORY = Path(__file__).parent / "inventory.yml"
 DOMAIN, PORT = "vaettir.example", 8443
 STREAM = "/_stcore/stream"
 # The agents behind the laptop's ports; ocapistaine is the outside world's own, plain is no tunnel.
-PORTS = {"login": 8502, "legacy": 8503, "gradio": 7860, "fastapi": 8000, "workflows": 5678}
-STREAMLIT = ["ocapistaine", "legacy", "login"]
-SOCKETS = {**dict.fromkeys(STREAMLIT, STREAM), "fastapi": "/ws", "workflows": "/rest/push", "plain": "/ws"}
+PORTS = {**{agent: app.port for agent, app in APPS.items()}, "identity": IDENTITY.port}
+ENTRIES: dict[str, dict[str, Any]] = {
+    entry["name"]: {"profile": "streamlit", **entry}
+    for entry in yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))["vaettir"]["vars"]["vaettir_agents"]
+}
+_PROFILES = yaml.safe_load((ROOT / "roles/agent_proxy/vars/main.yml").read_text(encoding="utf-8"))
+PROBES = {
+    agent: entry.get("probe_path", _PROFILES["__agent_proxy_profiles"][entry["profile"]]["probe_path"])
+    for agent, entry in ENTRIES.items()
+}
+SOCKETS = {agent: path for agent, path in PROBES.items() if path}
+STREAMLIT = [agent for agent, entry in ENTRIES.items() if entry["profile"] == "streamlit"]
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: what its page says first
 UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SECONDS = 30

@@ -7,11 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 
-from .stand import INVENTORY, SERVER, SOCKETS, World, diagnose, play
+from .stand import ENTRIES, SERVER, SOCKETS, World, diagnose, play
 
-AGENTS = [agent["name"] for agent in yaml.safe_load(INVENTORY.read_text())["vaettir"]["vars"]["vaettir_agents"]]
+AGENTS = list(ENTRIES)
 
 
 @pytest.fixture(scope="module")

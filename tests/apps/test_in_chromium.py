@@ -18,6 +18,7 @@ from tests.rig.shell import run
 
 from .stand import DOMAIN, STREAMLIT, World, public, tunnel
 
+expect.set_options(timeout=15_000)
 TUNNEL_REQUESTS = 8  # of a first page through a warm cache
 
 
@@ -97,8 +98,72 @@ def test_gradio(browser: Browser):
         expect(page.get_by_label("Answer")).to_have_value("7 sardines fill 2 tins")
         page.get_by_role("button", name="Count").click()
         expect(page.get_by_label("Answer")).to_have_value("sardine 6")
+        page.get_by_role("button", name="Label").click()
+        link = page.get_by_role("link", name="22.0 B")
+        expect(link).to_have_attribute("href", re.compile(re.escape(public("gradio") + "/")))
 
     visit(browser, steps)
+
+
+def flask(page: Page) -> None:
+    tins(page)
+    expect(page.get_by_text("websocket", exact=True)).to_be_visible()
+
+
+def tins(page: Page) -> None:
+    page.get_by_role("button", name="Tins").click()
+    expect(page.get_by_text("7 sardines fill 2 tins")).to_be_visible()
+
+
+def file(page: Page) -> None:
+    tins(page)
+    content = FilePayload(name="sardines.bin", mimeType="application/octet-stream", buffer=os.urandom(3_000_000))
+    page.locator("input[type=file]").set_input_files(files=content)
+    expect(page.get_by_text("sardines.bin: 3000000 bytes arrived.")).to_be_visible()
+
+
+def next_js(page: Page) -> None:
+    tins(page)
+    page.get_by_role("button", name="Leave").click()
+    expect(page.get_by_text("The sardines have left")).to_be_visible()
+    assert page.url == public("next") + "/left"
+
+
+def login(page: Page) -> None:
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("Logged in as Anna")).to_be_visible()
+    assert page.url == public("login") + "/"
+
+
+def jupyter(page: Page) -> None:
+    """The kernel's answers come by WebSocket; it takes its time to start."""
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=60_000)
+    page.locator(".jp-Notebook .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    expect(page.get_by_text("7 sardines fill 2 tins")).to_be_visible()
+
+
+PAGES = {
+    "flask": ("/", flask),
+    "nicegui": ("/", file),
+    "dash": ("/", tins),
+    "panel": ("/panel_app", tins),
+    "shiny": ("/", file),
+    "jupyter": ("/lab/tree/ocapistaine.ipynb?token=sardines", jupyter),
+    "next": ("/", next_js),
+    "login": ("/", login),
+}
+
+
+@pytest.mark.parametrize("agent", PAGES)
+def test_app(browser: Browser, agent):
+    path, steps = PAGES[agent]
+
+    def all_steps(page: Page) -> None:
+        page.goto(public(agent) + path)
+        steps(page)
+
+    visit(browser, all_steps)
 
 
 def test_the_next_visitors_first_page_costs_the_tunnel_little(world: World, browser: Browser):

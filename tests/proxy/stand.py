@@ -30,6 +30,9 @@ def _yaml(path: str) -> dict[str, Any]:
     return dict(yaml.safe_load((ROLE / path).read_text(encoding="utf-8")))
 
 
+PROFILES = _yaml("vars/main.yml")["__agent_proxy_profiles"]
+
+
 def settings(**entry: Any) -> dict[str, Any]:
     """The settings of one agent, completed from the role's own defaults and profiles."""
     jinja = jinja2.nativetypes.NativeEnvironment()
@@ -42,9 +45,7 @@ def settings(**entry: Any) -> dict[str, Any]:
         options.pop(name)
         values.pop(name)
     values = {**dict.fromkeys(options), **values}
-    made = agent_settings(
-        {"name": "ocapistaine", **entry}, values, options, _yaml("vars/main.yml")["__agent_proxy_profiles"]
-    )
+    made = agent_settings({"name": "ocapistaine", **entry}, values, options, PROFILES)
     assert not made["errors"], made["errors"]
     return dict(made["settings"])
 

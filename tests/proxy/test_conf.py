@@ -19,7 +19,7 @@ from tests.rig.shell import run
 
 from . import stand
 
-PROFILES = ["streamlit", "gradio", "fastapi", "n8n", "generic"]
+PROFILES = list(stand.PROFILES)
 MAINTENANCE = {"maintenance": True}
 MANY = {
     "extra_domains": [f"name-{number}.a-rather-long-parent-domain.example" for number in range(40)],

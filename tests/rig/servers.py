@@ -47,7 +47,7 @@ def outside_up(name: str) -> dict[str, Any]:
 def apps_up(name: str) -> dict[str, Any]:
     """Starts the laptop with the apps of all profiles (kept if it runs as wanted); each has a port of its own."""
     changed = _container(name, "apps", images.APPS, [])
-    _wait(name, "the apps", lambda: run(["docker", "logs", name]).stdout.endswith("apps: ready\n"), 60)
+    _wait(name, "the apps", lambda: "apps: ready" in run(["docker", "logs", name]).stdout.splitlines(), 120)
     return {"name": name, "ip": address(name), "changed": changed}
 
 

@@ -210,6 +210,8 @@ def test_questions() -> None:
     assert set(load("healthy")["agent"]) <= set(told)
     stream = {**COMPLETE, "probe_path": "", "stream_path": "/events"}
     assert (_questions.path(stream), _questions.foreign_origin(stream)) == ("/events", "")
+    assert (_questions.upgrade(stream), _questions.upgrade(COMPLETE)) == (False, True)
+    assert _questions.tunnel_headers(COMPLETE, "https://a.example:8443")["X-Forwarded-Host"] == "a.example:8443"
     assert _questions.forms(stream, False) == ["*/*", "text/event-stream"]
     assert _questions.forms(COMPLETE, True) == ["application/json", "text/html"]
 

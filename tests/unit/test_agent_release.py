@@ -66,6 +66,7 @@ def test_a_row(machine: Machine) -> None:
             "label": AGENT,
             "url": f"{SETTINGS['public_origin']}/ws",
             "origin": SETTINGS["public_origin"],
+            "upgrade": True,
             "expected": ["ok"],
         },
     }

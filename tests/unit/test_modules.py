@@ -128,6 +128,7 @@ def test_command_names_the_address_and_every_header() -> None:
         "ca_path": "/ca",
         "verify": True,
         "timeout": 5,
+        "upgrade": True,
     }
     words = websocket_curl.command(params, "key")
     assert words[words.index("--resolve") + 1] == "a.example:8443:127.0.0.1"
@@ -135,6 +136,7 @@ def test_command_names_the_address_and_every_header() -> None:
     assert "Sec-WebSocket-Key: key" in words
     assert "--insecure" not in words
     assert words[-1] == params["url"]
+    assert not [word for word in websocket_curl.command({**params, "upgrade": False}, "key") if "WebSocket" in word]
 
 
 def test_logs_may_have_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +276,7 @@ def test_arguments_of_curl(capsys: pytest.CaptureFixture[str], arguments: dict[s
 def test_everything_that_curl_returns_is_documented() -> None:
     documented = yaml.safe_load(websocket_curl.RETURN)
     params = {"url": "http://127.0.0.1:9/", "address": "", "origin": "", "ca_path": "", "verify": True, "timeout": 5}
+    params["upgrade"] = True
     found = websocket_curl.handshake(params)
     assert set(documented) == {*found, "results"}
     asked = {**params, "label": "", "expected": []}

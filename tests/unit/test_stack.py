@@ -259,8 +259,14 @@ def test_handshakes_with_those_that_are_deployed() -> None:
     before = stack.agent_handshakes(AGENTS, ["b", "a"])
     common = {"address": "127.0.0.1", "expected": []}
     assert before == [
-        {"label": "a", "url": "https://a.example/ws", "origin": "https://a.example", **common},
-        {"label": "b", "url": "https://b.example:8443/", "origin": "https://b.example:8443", **common},
+        {"label": "a", "url": "https://a.example/ws", "origin": "https://a.example", "upgrade": True, **common},
+        {
+            "label": "b",
+            "url": "https://b.example:8443/",
+            "origin": "https://b.example:8443",
+            "upgrade": False,
+            **common,
+        },
     ]
     results = [{"label": "a", "reason": "ok"}, {"label": "b", "reason": "no_route"}]
     after = stack.agent_handshakes(AGENTS, ["b", "a"], results)

@@ -138,5 +138,6 @@ def test_a_server_is_a_row(
     made = plugin.run(task_vars={"inventory_hostname": "server1"})
     assert made["problem"] == problem
     assert [(row["server"], row["container"]) for row in made["rows"]] == [("server1", word) for word in words]
-    assert asked[0]["agents"] == [{"name": "runs", "url": "https://a.example/", "origin": "https://a.example"}]
+    told = {"name": "runs", "url": "https://a.example/", "origin": "https://a.example", "upgrade": False}
+    assert asked[0]["agents"] == [told]
     assert set(status_table.COLUMNS) <= {"server", "container", *control_node.NOBODY}

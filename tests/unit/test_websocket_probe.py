@@ -696,6 +696,28 @@ def test_everything_that_is_returned_is_documented() -> None:
     assert set(documented) == {*_probe.nothing(), "foreign", "http2", "upload", "answers"}
 
 
+class Recorded:
+    """A connection whose other side has no WebSocket."""
+
+    sent = b""
+
+    def send(self, data: bytes) -> None:
+        self.sent += data
+
+    def receive(self) -> bytes:
+        return b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_a_page_is_asked_for_without_a_handshake(upgrade: bool) -> None:
+    """Next.js ends the connection of a handshake, so a hop before it would answer with an error of its own."""
+    url = "http://a.example/"
+    line: Any = Recorded()
+    probe = _probe.Probe(_probe.parameters(url, {}), _http.parse_url(url), {})
+    assert probe.shake(line, "https://a.example", upgrade)[0] == 200
+    assert [word in line.sent for word in (b"Upgrade: websocket", b"Sec-WebSocket-Key", b"Origin")] == [upgrade] * 3
+
+
 def test_headers_of_ones_own_replace_ours() -> None:
     params = {"headers": {"user-agent": "x", "Y": 1}, "timeout": 1.0}
     probe = _probe.Probe(params, _http.parse_url("http://a/"), {})

@@ -7,29 +7,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 
-FOLDER = Path(__file__).parent
-OLD, GRADIO = "/opt/streamlit-1.40", "/opt/gradio"
-LOGIN_ORIGIN = "https://login.vaettir.example:8443"  # what the owner of an app with st.login would write
+from .catalogue import APPS, FRAMEWORKS, IDENTITY
 
-STREAMLIT = (
-    *("-m", "streamlit", "run", str(FOLDER / "ocapistaine.py"), "--server.address=0.0.0.0", "--server.headless=true"),
-    *("--server.fileWatcherType=none", "--browser.gatherUsageStats=false"),
-    "--global.developmentMode=false",  # its own guess where it is not installed into site-packages
-)
-# Port: words of the command, and the folder whose libraries come first.
-PORTS: dict[int, tuple[tuple[str, ...], str]] = {
-    8502: ((*STREAMLIT, "--server.port=8502", f"--server.corsAllowedOrigins={LOGIN_ORIGIN}"), ""),
-    8503: ((*STREAMLIT, "--server.port=8503"), OLD),
-    7860: (("-m", f"{__package__}.gradio_app"), GRADIO),
-    8000: (("-m", f"{__package__}.fastapi_app"), GRADIO),
-    5678: (("-m", f"{__package__}.n8n_double"), ""),
-}
+ALL = (*APPS.values(), IDENTITY)
 
 
 async def until_open() -> None:
-    for port in PORTS:
+    for port in (app.port for app in ALL):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -40,16 +25,22 @@ async def until_open() -> None:
                 break
 
 
-# Gradio would like to talk to its makers.
-OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+# Some would like to talk to their makers; Jupyter looks for its parts where no pip has put them.
+SETTINGS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "NEXT_TELEMETRY_DISABLED": "1",
+    "JUPYTER_PATH": f"{FRAMEWORKS}/share/jupyter",
+    "JUPYTER_CONFIG_PATH": f"{FRAMEWORKS}/etc/jupyter",
+}
 
 
 async def main() -> int:
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, *words, env={**os.environ, **OFFLINE, "PYTHONPATH": libraries}
+            *app.command, *app.options, env={**os.environ, **SETTINGS, "PYTHONPATH": app.libraries}
         )
-        for words, libraries in PORTS.values()
+        for app in ALL
     ]
     ends = [asyncio.ensure_future(process.wait()) for process in processes]
     ready = asyncio.ensure_future(until_open())

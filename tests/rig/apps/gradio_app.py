@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import gradio
 
-
-def tins(fish: float) -> str:
-    return f"{fish:.0f} sardines fill {-(-int(fish) // 6)} tins"
+from .sardines import tins
 
 
 def count(fish: float) -> Iterator[str]:
@@ -25,6 +24,13 @@ def size(path: str) -> int:
     return Path(path).stat().st_size
 
 
+def label(fish: float) -> str:
+    """A file for the visitor; Gradio makes its address."""
+    path = Path(tempfile.mkdtemp()) / "label.txt"
+    path.write_text(tins(fish), encoding="utf-8")
+    return str(path)
+
+
 with gradio.Blocks(title="Ocapistaine", analytics_enabled=False) as demo:
     gradio.Markdown("# Ocapistaine")
     fish = gradio.Number(7, label="Sardines")
@@ -33,6 +39,7 @@ with gradio.Blocks(title="Ocapistaine", analytics_enabled=False) as demo:
     length = gradio.Number(label="Bytes")
     gradio.Button("Tins").click(tins, fish, answer, api_name="tins")
     gradio.Button("Count").click(count, fish, answer, api_name="count")
+    gradio.Button("Label").click(label, fish, gradio.File(label="Print"), api_name="label")
     gradio.Button("Size").click(size, file, length, api_name="size")
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ PREFIX = "agent_proxy_"
 _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what follows from the name
 _NGINX_TIME = (_names.TIME_REGEX, "a time of nginx, like 30s or 12h")
 _NGINX_SIZE = (_names.SIZE_REGEX, "a size of nginx, like 200m")
+_MAX_AGE = (_names.MAX_AGE_REGEX, "a time in seconds, 0 to 999999999")
+HSTS_MAX_AGE = 180 * 24 * 3600  # what scanners of TLS ask for at least
 _COUNT = (_names.COUNT_REGEX, "a whole number of 1 or more")
 # Beyond its type: what a setting, or each element of it, must look like, and what to use instead.
 _RULES = {
@@ -63,6 +65,7 @@ _RULES = {
     "cache_size": _NGINX_SIZE,
     "connect_timeout": _COUNT,
     "drain_window": _COUNT,
+    "hsts_max_age": _MAX_AGE,
     "draining_max": _COUNT,
     "keep_releases": _COUNT,
     "max_body_size": _NGINX_SIZE,
@@ -99,6 +102,8 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
     settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
     settings["domain"] = _domain(settings)
+    if settings["hsts_max_age"] is None and settings["public_port"] == 443:
+        settings["hsts_max_age"] = HSTS_MAX_AGE
     valid = _names.matches(_names.TARGET_URL_REGEX, settings["target_url"])
     return {
         **settings,

@@ -394,7 +394,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "Traefik cuts uploads off after 60 s",
         TRAEFIK,
-        _traefik(_instead("readtimeout=0", "readtimeout=60")),
+        _traefik(_instead("readtimeout=1800", "readtimeout=60")),
         warns=True,
     ),
     Fault(

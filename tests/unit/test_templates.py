@@ -102,6 +102,22 @@ def test_routers_that_differ_have_names_that_differ() -> None:
     assert routers(fragment(extra_domains=[])) != {one}
 
 
+def strict_transport(**entry: Any) -> list[str]:
+    """What the agent's router answers with."""
+    (service,) = fragment(**entry)["services"].values()
+    named = "headers.customresponseheaders.Strict-Transport-Security"
+    return [value for label, value in service["labels"].items() if label.endswith(named)]
+
+
+def test_browsers_keep_to_https_where_that_cannot_lead_them_astray() -> None:
+    (half_a_year,) = strict_transport()
+    assert half_a_year == "max-age=15552000"
+    assert strict_transport(public_port=8443) == []
+    assert strict_transport(public_port=8443, hsts_max_age=0) == ["max-age=0"]
+    (router,) = routers(fragment())
+    assert fragment()["services"]["my-agent"]["labels"][f"traefik.http.routers.{router}.middlewares"] == router
+
+
 def test_compose_service_of_the_page() -> None:
     found = fragment()["services"]["my-agent"]
     page = yaml.safe_load(
@@ -161,6 +177,17 @@ def test_compose_file(tls: str) -> None:
     assert not any(flag.startswith("api") for flag in flags), "the dashboard is on"
     assert ("certificatesresolvers.acme.acme.email" in flags) is (tls == "acme")
     assert ("entrypoints.websecure.http.tls.certresolver" in flags) is (tls == "acme")
+
+
+def test_a_silent_or_dripping_connection_ends() -> None:
+    flags = stack()["services"]["traefik"]["command"]
+    assert "--entrypoints.websecure.transport.respondingtimeouts.readtimeout=1800" in flags
+
+
+def test_tls_1_2_has_authenticated_encryption_only() -> None:
+    options = load("stack/files/traefik-options.yml")["tls"]["options"]["default"]
+    assert options["minVersion"] == "VersionTLS12"
+    assert all(re.search("_GCM_|_POLY1305_", suite) for suite in options["cipherSuites"])
 
 
 @pytest.mark.parametrize(

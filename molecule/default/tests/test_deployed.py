@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 
 import pytest
 
@@ -69,6 +71,31 @@ def test_http_goes_to_https_on_its_port(visitor):
 
 def test_http_2_is_offered(visitor):
     assert visitor.alpn(public("ocapistaine"), "h2", "http/1.1") == "h2"
+
+
+def tls_1_2(visitor, ciphers: str) -> str | None:
+    """The cipher suite that the server chooses of these; None where it takes none."""
+    trust = ssl.create_default_context(cafile=str(visitor.authority))
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    trust.set_ciphers(ciphers)
+    try:
+        with (
+            socket.create_connection((visitor.address, 8443), 10) as plain,
+            trust.wrap_socket(plain, server_hostname="second.vaettir.example") as secure,
+        ):
+            return secure.cipher()[0]
+    except ssl.SSLError:
+        return None
+
+
+def test_tls_1_2_has_authenticated_encryption_only(visitor):
+    assert tls_1_2(visitor, "AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES256-SHA:@SECLEVEL=0") is None
+    assert tls_1_2(visitor, "ECDHE+AESGCM:ECDHE+CHACHA20") is not None
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_browsers_are_told_to_keep_to_https(visitor, agent):
+    assert visitor.get(public(agent)).headers["strict-transport-security"] == "max-age=3600"
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard/", "/api/rawdata"])

@@ -69,6 +69,8 @@ _RULES = {
     "draining_max": _COUNT,
     "keep_releases": _COUNT,
     "max_body_size": _NGINX_SIZE,
+    "memory": (_names.SIZE_REGEX, "a size like 512m"),
+    "pids": _COUNT,
     "probe_path": (_names.PATH_REGEX, "a path like /_stcore/stream, or nothing"),
     "read_timeout": _COUNT,
     "resolver_valid": _COUNT,

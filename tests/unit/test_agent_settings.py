@@ -84,6 +84,12 @@ def test_profiles(profile: str) -> None:
     assert {key: found[key] for key in PROFILES[profile]} == PROFILES[profile]
 
 
+def test_an_image_by_digest() -> None:
+    """The tag stays readable for people and for the rules; Docker goes by the digest."""
+    image = f"registry.example:5000/nginx:1.30.6@sha256:{'0123456789abcdef' * 4}"
+    assert good({"base_image": image})["base_image"] == image
+
+
 def test_types() -> None:
     found = good({"read_timeout": "60", "resolver_ipv6": "yes", "max_body_size": 5, "extra_domains": "x.example"})
     assert (found["read_timeout"], found["resolver_ipv6"], found["max_body_size"]) == (60, True, "5")

@@ -161,4 +161,6 @@ def test_container_image_and_service_names(server, agent):
 
 def test_these_containers_and_no_others(server):
     names = server.check_output("docker ps -a --format '{{.Names}}'").splitlines()
-    assert sorted(names) == ["vaettir-ocapistaine-1", "vaettir-offline-1", "vaettir-second-1", "vaettir-traefik-1"]
+    assert sorted(names) == [
+        *("vaettir-docker-api-1", "vaettir-ocapistaine-1", "vaettir-offline-1", "vaettir-second-1", "vaettir-traefik-1")
+    ]

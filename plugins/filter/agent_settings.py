@@ -56,6 +56,7 @@ PREFIX = "agent_proxy_"
 _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what follows from the name
 _MONTH = 2_592_000  # seconds, more than any connection lives
 _SECONDS = _names.number(1, _MONTH)
+HSTS_MAX_AGE = 180 * 24 * 3600  # what scanners of TLS ask for at least
 
 
 def _origin_of_target(variable: str, url: str) -> str | None:
@@ -83,9 +84,12 @@ RULES: dict[str, _arguments.Rule] = {
     "draining_max": _names.number(1, 1000),
     "extra_domains": _names.domain_error,
     "extra_origins": _names.origin_error,
+    "hsts_max_age": _names.number(0, 999_999_999),
     "keep_releases": _names.number(1, 1000),
     "max_body_size": _names.size("1", "1024g"),
+    "memory": _names.size("16m", "1024g"),
     "parent_domain": _parent,
+    "pids": _names.number(16, 1_000_000),
     "probe_path": _names.fitting(_names.PATH_AND_QUERY_REGEX, "a path like /_stcore/stream or /ws?room=1, or nothing"),
     "public_port": _names.port_error,
     "read_timeout": _SECONDS,
@@ -125,6 +129,8 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
     settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
     settings["domain"] = _domain(settings)
+    if settings["hsts_max_age"] is None and settings["public_port"] == 443:
+        settings["hsts_max_age"] = HSTS_MAX_AGE
     valid = _names.matches(_names.TARGET_URL_REGEX, settings["target_url"])
     return {
         **settings,

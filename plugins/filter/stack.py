@@ -64,7 +64,10 @@ RULES: dict[str, _arguments.Rule] = {
     "stack_discord_invite_url": _names.discord_error,
     "stack_http_port": _names.port_error,
     "stack_https_port": _names.port_error,
+    "stack_docker_api_image": _names.image_error,
     "stack_traefik_image": _names.image_error,
+    "stack_traefik_memory": _names.size("64m", "1024g"),
+    "stack_traefik_pids": _names.number(64, 1_000_000),
     "stack_traefik_read_timeout": _names.number(0, 2_592_000),
 }
 

@@ -88,6 +88,33 @@ def alone(model: dict[str, Any], name: str, project: str) -> dict[str, Any]:
     return kept
 
 
+def ensure_volumes(model: dict[str, Any], name: str) -> None:
+    """Those of a service that no `up` has made yet, as compose makes them."""
+    for mount in model["services"][name].get("volumes") or []:
+        found = (model.get("volumes") or {}).get(mount.get("source")) if mount["type"] == "volume" else None
+        if found and not found.keys() - {"name"}:
+            labels = {"project": model["name"], "volume": mount["source"]}
+            words = [f"--label={_docker.COMPOSE}{key}={value}" for key, value in labels.items()]
+            _docker.checked("volume", "create", *words, found["name"])
+
+
+def confinement(service: dict[str, Any]) -> list[str]:
+    """`docker run`'s options for a service's rights and limits. What it may write is not kept."""
+    told = {
+        "--user": [service.get("user")],
+        "--cap-drop": service.get("cap_drop"),
+        "--cap-add": service.get("cap_add"),
+        "--pids-limit": [service.get("pids_limit")],
+        "--memory": [service.get("mem_limit")],
+    }
+    words = [f"{option}={value}" for option, values in told.items() for value in values or [] if value]
+    if service.get("read_only"):
+        words.append("--read-only")
+        volumes = [mount["target"] for mount in service.get("volumes") or [] if mount["type"] == "volume"]
+        words += [f"--tmpfs={folder}" for folder in [*(service.get("tmpfs") or []), *volumes]]
+    return words
+
+
 def create_body(made: dict[str, Any], old: dict[str, str], config_hash: str, name: str) -> dict[str, Any]:
     """What the Engine needs to make a container like `made`, but as the only one of its service in `old`'s project."""
     config = {key: value for key, value in made["Config"].items() if key not in ("Image", "MacAddress")}

@@ -11,7 +11,7 @@ from typing import Callable
 AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
 # Service names of our own compose project, and words that YAML reads as something else than text.
 RESERVED_NAMES = frozenset(
-    {"traefik", "offline", "default", "vaettir", "null", "true", "false", "yes", "no", "on", "off"}
+    {"traefik", "docker-api", "offline", "default", "vaettir", "null", "true", "false", "yes", "no", "on", "off"}
 )
 
 HOST_REGEX = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?"

@@ -64,8 +64,9 @@ def remove_files(server: Server, name: str) -> FileSet:
 def _remove_from_docker(server: Server, name: str) -> list[str]:
     """Images go last: by them a killed removal of the whole stack is taken up again."""
     containers = _containers.Containers(server.project, name).all()
-    volume = f"{server.project}_{name}-cache"
-    volumes = [volume] if _docker.inspect("volume", volume) else []
+    # The first one has a container of 0.1.0, whose nginx was root.
+    named = [f"{server.project}_{name}-{kind}" for kind in ("cache", "assets")]
+    volumes = [volume for volume in named if _docker.inspect("volume", volume)]
     label = f"label={_docker.AGENT_LABEL}={name}"
     form = "{{.Repository}}:{{.Tag}}"
     images = _docker.checked("image", "ls", "--filter", label, "--format", form).split()

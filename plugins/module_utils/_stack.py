@@ -21,6 +21,7 @@ from . import _containers, _docker, _files, _names, _traefik
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _NOBODYS: dict[str, Any] = {"project": "", "services": {}, "built": [], "named": {}, "error": ""}
+_OURS = {"traefik", "docker-api"}  # services of docker-compose.yml
 _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 
@@ -120,7 +121,7 @@ def project_state(root: str, project: str, containers: list[dict[str, Any]]) -> 
     services = {labels.get(f"{_docker.COMPOSE}service", "") for labels in ours if not labels.get(_docker.AGENT_LABEL)}
     return {
         "other_root": next((folder for folder in folders if folder and folder != root), ""),
-        "owners_services": sorted(services - {"traefik"}),
+        "owners_services": sorted(services - _OURS),
     }
 
 
@@ -229,6 +230,8 @@ def collect(
             **folder,
             **found,
             "user": pwd.getpwuid(os.geteuid()).pw_name,
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
             "time": time.time(),
             "distribution": parse_os_release(release.decode(errors="replace")),
             "docker": docker.result(),

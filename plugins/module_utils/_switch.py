@@ -66,6 +66,7 @@ class Switch:
             # An image that compose built has compose's labels.
             *("--label", f"{_docker.COMPOSE}project=", "--label", f"{_docker.COMPOSE}service="),
             *("--network", f"{self.containers.project}_default"),
+            *_engine.confinement(_engine.model(self.root)["services"][self.name]),
             *("--health-interval", "300ms", "--security-opt", "no-new-privileges"),
             *(image, "serve", release),
         )
@@ -113,7 +114,8 @@ class Switch:
     def up(self) -> None:
         """As its owner would type it; a new container in any case, since one that starts again keeps what it had."""
         words = ("--profile", "production", "--profile", "proxy", "up", "--detach", "--no-deps", "--no-build")
-        more = ("--force-recreate", "--wait", "--wait-timeout", str(HEALTHY), self.name)
+        # A new one has no notes of its predecessor's.
+        more = ("--force-recreate", "--renew-anon-volumes", "--wait", "--wait-timeout", str(HEALTHY), self.name)
         _engine.start(
             self.containers.container_name,
             lambda: _docker.checked("compose", *words, *more, cwd=self.root, timeout=120),
@@ -175,7 +177,9 @@ class Switch:
         if error:
             raise _docker.DockerError(error)
         try:
-            made = _engine.compose_create(self.root, _engine.alone(_engine.model(self.root), name, project), name)
+            model = _engine.model(self.root)
+            _engine.ensure_volumes(model, name)
+            made = _engine.compose_create(self.root, _engine.alone(model, name, project), name)
         finally:
             _containers.remove(self.containers.next_name)
         return _engine.create_body(made, _docker.labels(old), config_hash, self.containers.container_name)

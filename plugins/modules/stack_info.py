@@ -71,6 +71,14 @@ user:
   description: Name of the user that runs the tasks.
   type: str
   returned: always
+uid:
+  description: Number of that user.
+  type: int
+  returned: always
+gid:
+  description: Number of that user's group.
+  type: int
+  returned: always
 distribution:
   description: C(ID) and C(VERSION_ID) of C(/etc/os-release).
   type: dict

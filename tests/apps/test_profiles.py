@@ -79,7 +79,7 @@ def test_an_app_without_a_websocket_is_deployed_too(world: World):
 @pytest.mark.usefixtures("world")
 def test_traefik_does_not_end_slow_uploads():
     flags = run(["docker", "exec", SERVER, "docker", "inspect", "-f", "{{json .Args}}", "vaettir-traefik-1"]).stdout
-    assert "--entrypoints.websecure.transport.respondingtimeouts.readtimeout=0" in json.loads(flags)
+    assert "--entrypoints.websecure.transport.respondingtimeouts.readtimeout=1800" in json.loads(flags)
 
 
 # -- WebSockets -----------------------------------------------------------------------------------------------------

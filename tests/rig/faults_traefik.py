@@ -333,7 +333,7 @@ _TRAEFIK: dict[str, Injection] = {
     "Traefik's container was removed": partial(_typed, "rm -f"),
     "Traefik has a flag that it does not know, and starts again and again": _flag("no.such=flag"),
     "Traefik is too old for the Docker Engine": _too_old,
-    "Traefik cannot read Docker's socket": _traefik(_instead(r"      - /var/run/docker.sock:\S+\n", "")),
+    "Traefik cannot read Docker's socket": _traefik(_instead(r"      - docker-api:/run/docker-api:ro\n", "")),
     "Traefik breaks WebSockets over HTTP/2 (GODEBUG=http2xconnect=1)": _traefik(
         _instead(r"    command:\n", "    environment: {GODEBUG: http2xconnect=1}\n    command:\n")
     ),
@@ -394,7 +394,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "Traefik cuts uploads off after 60 s",
         TRAEFIK,
-        _traefik(_instead("readtimeout=0", "readtimeout=60")),
+        _traefik(_instead("readtimeout=1800", "readtimeout=60")),
         warns=True,
     ),
     Fault(

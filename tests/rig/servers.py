@@ -25,7 +25,8 @@ RESTART_DOCKER = "systemctl daemon-reload; systemctl reset-failed docker; system
 
 # What systemd and an inner dockerd need; --privileged is refused by Docker 20.10 where CAP_SYS_RESOURCE is missing.
 _SERVER_OPTIONS = (
-    *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN"),
+    # SYS_PTRACE: what runs in a container as somebody else than root can be joined (`docker exec`)
+    *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("-t", "--tmpfs", "/run", "--tmpfs", "/run/lock"),
 )

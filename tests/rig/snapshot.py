@@ -50,7 +50,12 @@ result = {
     "container": lines("docker", "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}} {{.State}}"),
     "image": lines("docker", "images", "-a", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"),
     "network": lines("docker", "network", "ls", "--no-trunc", "--format", "{{.Name}} {{.ID}}"),
-    "volume": lines("docker", "volume", "ls", "--format", "{{.Name}} {{.Driver}}"),
+    # those of a container's own have digests as names
+    "volume": {
+        name: driver
+        for name, driver in lines("docker", "volume", "ls", "--format", "{{.Name}} {{.Driver}}").items()
+        if len(name) < 64
+    },
 }
 print(json.dumps(result))
 """

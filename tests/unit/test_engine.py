@@ -74,6 +74,37 @@ def test_alone() -> None:
     }
 
 
+def test_a_trial_is_confined_as_its_service_is() -> None:
+    service = {
+        "user": "1000:1001",
+        "cap_drop": ["ALL"],
+        "read_only": True,
+        "tmpfs": ["/run:size=16m"],
+        "pids_limit": 512,
+        "mem_limit": "1073741824",
+        "volumes": [
+            {"type": "bind", "source": "/srv/releases/a", "target": "/etc/vaettir/releases"},
+            {"type": "volume", "source": "a-assets", "target": "/var/cache/vaettir"},
+            {"type": "volume", "target": "/run/vaettir"},
+        ],
+    }
+    assert _engine.confinement(service) == [
+        *("--user=1000:1001", "--cap-drop=ALL", "--pids-limit=512", "--memory=1073741824", "--read-only"),
+        *("--tmpfs=/run:size=16m", "--tmpfs=/var/cache/vaettir", "--tmpfs=/run/vaettir"),
+    ]
+    assert _engine.confinement({"image": "of an earlier release"}) == []
+
+
+def test_volumes_that_no_up_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(_docker, "checked", lambda *words: asked.append(words))
+    mounts = [{"type": "volume", "source": "a-assets"}, {"type": "volume"}, {"type": "volume", "source": "theirs"}]
+    volumes = {"a-assets": {"name": "vaettir_a-assets"}, "theirs": {"name": "x", "external": True}}
+    _engine.ensure_volumes({"name": "vaettir", "services": {"a": {"volumes": mounts}}, "volumes": volumes}, "a")
+    labels = ("--label=com.docker.compose.project=vaettir", "--label=com.docker.compose.volume=a-assets")
+    assert asked == [("volume", "create", *labels, "vaettir_a-assets")]
+
+
 def test_no_second_one_of_a_fixed_name() -> None:
     services = {"a": {"container_name": "x"}}
     with pytest.raises(_docker.DockerError, match="container_name"):

@@ -32,7 +32,9 @@ def load(path: str) -> Any:
 
 def render(path: str, **variables: Any) -> str:
     text = (ROLES / path).read_text(encoding="utf-8")
-    templar = Templar(loader=DataLoader(), variables={**load("stack/vars/main.yml"), **variables})
+    loader = DataLoader()
+    loader.set_basedir(str((ROLES / path).parents[1]))  # where lookups find the role's files
+    templar = Templar(loader=loader, variables={**load("stack/vars/main.yml"), **variables})
     return str(templar.template(trust_as_template(text)))
 
 
@@ -46,7 +48,7 @@ def trusted(tree: Any) -> Any:
     return trust_as_template(tree) if isinstance(tree, str) else tree
 
 
-def variables(found: dict[str, Any]) -> dict[str, Any]:
+def variables(found: dict[str, Any], **stack: Any) -> dict[str, Any]:
     """What the templates are given beside the agent's settings, from the role's own vars."""
     plain = {}
     for name, value in load("agent_proxy/vars/main.yml").items():
@@ -55,7 +57,7 @@ def variables(found: dict[str, Any]) -> dict[str, Any]:
     return {
         **plain,
         "__agent_proxy": found,
-        "__stack": {"root": "/srv", **versions},
+        "__stack": {"root": "/srv", "uid": 1000, "gid": 1001, **versions, **stack},
         "__stack_project": "vaettir",
         "stack_discord_invite_url": None,
     }
@@ -99,6 +101,32 @@ def test_routers_that_differ_have_names_that_differ() -> None:
     assert routers(fragment(extra_domains=[])) != {one}
 
 
+def test_a_container_may_do_what_it_needs_and_nothing_else() -> None:
+    service = fragment()["services"]["my-agent"]
+    assert (service["user"], service["read_only"]) == ("1000:1001", True)
+    assert (service["cap_drop"], service.get("cap_add")) == (["ALL"], None)
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert (service["mem_limit"], service["pids_limit"]) == ("1g", 512)
+    roots = yaml.safe_load(render("agent_proxy/templates/compose.yml.j2", **variables(agent(), uid=0, gid=0)))
+    assert roots["services"]["my-agent"]["cap_add"] == ["CHOWN", "KILL", "SETGID", "SETUID"]
+
+
+def strict_transport(**entry: Any) -> list[str]:
+    """What the agent's router answers with."""
+    (service,) = fragment(**entry)["services"].values()
+    named = "headers.customresponseheaders.Strict-Transport-Security"
+    return [value for label, value in service["labels"].items() if label.endswith(named)]
+
+
+def test_browsers_keep_to_https_where_that_cannot_lead_them_astray() -> None:
+    (half_a_year,) = strict_transport()
+    assert half_a_year == "max-age=15552000"
+    assert strict_transport(public_port=8443) == []
+    assert strict_transport(public_port=8443, hsts_max_age=0) == ["max-age=0"]
+    (router,) = routers(fragment())
+    assert fragment()["services"]["my-agent"]["labels"][f"traefik.http.routers.{router}.middlewares"] == router
+
+
 def test_compose_service_of_the_page() -> None:
     found = fragment()["services"]["my-agent"]
     page = yaml.safe_load(
@@ -107,8 +135,9 @@ def test_compose_service_of_the_page() -> None:
     service = page["services"]["offline"]
     assert (service["profiles"], rules(page)) == (["production"], ["PathPrefix(`/`)"])
     assert service["environment"] == {"DISCORD_INVITE_URL": "${DISCORD_INVITE_URL-}"}
-    assert service["volumes"] == ["./releases/offline:/etc/vaettir/releases:ro"]
-    assert found["volumes"] == ["./releases/my-agent:/etc/vaettir/releases:ro", "my-agent-cache:/var/cache/vaettir"]
+    releases, notes = "./releases/{}:/etc/vaettir/releases:ro", "/run/vaettir"
+    assert service["volumes"] == [releases.format("offline"), notes]
+    assert found["volumes"] == [releases.format("my-agent"), "my-agent-assets:/var/cache/vaettir", notes]
     (router,) = routers(page)
     assert service["labels"][f"traefik.http.routers.{router}.middlewares"] == router
     assert service["labels"][f"traefik.http.middlewares.{router}.headers.customrequestheaders.Cookie"] == ""
@@ -187,7 +216,7 @@ def test_every_value_goes_through_the_serializer(path: str) -> None:
 
 
 def stack(**given: Any) -> Any:
-    values = {**load("stack/defaults/main.yml"), "stack_acme_email": "a@b.example", **given}
+    values = {**trusted(load("stack/defaults/main.yml")), "stack_acme_email": "a@b.example", **given}
     text = render("stack/templates/docker-compose.yml.j2", **values)
     return yaml.safe_load(text)
 
@@ -200,7 +229,7 @@ def test_compose_file(tls: str) -> None:
     traefik = found["services"]["traefik"]
     assert traefik["profiles"] == ["production"]
     assert traefik["ports"] == ["8080:8080", "8443:8443"]
-    assert "/var/run/docker.sock:/var/run/docker.sock:ro" in traefik["volumes"]
+    assert not [volume for volume in traefik["volumes"] if "/var/run" in volume], "Traefik has the Engine's own socket"
     flags = dict(flag.removeprefix("--").split("=", 1) for flag in traefik["command"])
     assert flags["providers.docker.exposedbydefault"] == "false"
     assert flags["providers.docker.network"] == "vaettir_default"
@@ -209,6 +238,28 @@ def test_compose_file(tls: str) -> None:
     assert not any(flag.startswith("api") for flag in flags), "the dashboard is on"
     assert ("certificatesresolvers.acme.acme.email" in flags) is (tls == "acme")
     assert ("entrypoints.websecure.http.tls.certresolver" in flags) is (tls == "acme")
+
+
+def test_traefik_and_its_way_to_docker_are_confined() -> None:
+    services = stack(stack_traefik_memory="2g")["services"]
+    for service in services.values():
+        assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["pids_limit"]
+        assert service["mem_limit"]
+    assert services["traefik"]["mem_limit"] == "2g"
+    assert services["docker-api"]["network_mode"] == "none"
+
+
+def test_a_silent_or_dripping_connection_ends() -> None:
+    flags = stack()["services"]["traefik"]["command"]
+    assert "--entrypoints.websecure.transport.respondingtimeouts.readtimeout=1800" in flags
+
+
+def test_tls_1_2_has_authenticated_encryption_only() -> None:
+    options = load("stack/files/traefik-options.yml")["tls"]["options"]["default"]
+    assert options["minVersion"] == "VersionTLS12"
+    assert all(re.search("_GCM_|_POLY1305_", suite) for suite in options["cipherSuites"])
 
 
 @pytest.mark.parametrize(

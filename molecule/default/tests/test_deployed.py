@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 
 import pytest
 
@@ -71,6 +73,31 @@ def test_http_2_is_offered(visitor):
     assert visitor.alpn(public("ocapistaine"), "h2", "http/1.1") == "h2"
 
 
+def tls_1_2(visitor, ciphers: str) -> str | None:
+    """The cipher suite that the server chooses of these; None where it takes none."""
+    trust = ssl.create_default_context(cafile=str(visitor.authority))
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    trust.set_ciphers(ciphers)
+    try:
+        with (
+            socket.create_connection((visitor.address, 8443), 10) as plain,
+            trust.wrap_socket(plain, server_hostname="second.vaettir.example") as secure,
+        ):
+            return secure.cipher()[0]
+    except ssl.SSLError:
+        return None
+
+
+def test_tls_1_2_has_authenticated_encryption_only(visitor):
+    assert tls_1_2(visitor, "AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES256-SHA:@SECLEVEL=0") is None
+    assert tls_1_2(visitor, "ECDHE+AESGCM:ECDHE+CHACHA20") is not None
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_browsers_are_told_to_keep_to_https(visitor, agent):
+    assert visitor.get(public(agent)).headers["strict-transport-security"] == "max-age=3600"
+
+
 @pytest.mark.parametrize("path", ["/", "/dashboard/", "/api/rawdata"])
 def test_nobody_else_answers(visitor, path):
     assert visitor.get("https://nobody.vaettir.example:8443" + path).status == 404
@@ -134,4 +161,6 @@ def test_container_image_and_service_names(server, agent):
 
 def test_these_containers_and_no_others(server):
     names = server.check_output("docker ps -a --format '{{.Names}}'").splitlines()
-    assert sorted(names) == ["vaettir-ocapistaine-1", "vaettir-offline-1", "vaettir-second-1", "vaettir-traefik-1"]
+    assert sorted(names) == [
+        *("vaettir-docker-api-1", "vaettir-ocapistaine-1", "vaettir-offline-1", "vaettir-second-1", "vaettir-traefik-1")
+    ]

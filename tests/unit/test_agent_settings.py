@@ -117,6 +117,8 @@ def test_an_unquoted_choice_is_one() -> None:
 def test_forgotten_blank_shows_no_secret() -> None:
     (error,) = settings({"tunnel_secret:s3cret-behind-a-colon": None})["errors"]
     assert error.startswith("agent a has unknown settings tunnel_secret***: ")
+
+
 def test_an_image_by_digest() -> None:
     """The tag stays readable for people and for the rules; Docker goes by the digest."""
     image = f"registry.example:5000/nginx:1.30.6@sha256:{'0123456789abcdef' * 4}"

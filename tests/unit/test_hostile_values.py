@@ -16,8 +16,6 @@ from typing import Any
 import crossplane
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 from ansible_collections.locki.vaettir.plugins.filter import agents, stack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +23,7 @@ from hypothesis import strategies as st
 from .test_agents import OPTIONS as ALL_AGENT_OPTIONS
 from .test_agents import OWN, ROLE
 from .test_stack import OPTIONS as STACK_OPTIONS
-from .test_templates import COMPOSE, ROLES, SERVICE, load, variables
+from .test_templates import COMPOSE, NOT_JINJA, ROLES, SERVICE, filled, load, variables
 
 GENERATED = 6000
 SECRET = "hunter2-very-secret"
@@ -57,11 +55,14 @@ GOOD: dict[str, list[Any]] = {
     "ngrok": ["auto", "true", "false"],
     "trusted_proxies": [["10.0.0.0/8"], ["10.0.0.0/8", "fc00::/7"], []],
     "cache_size": ["256m", "1g"],
+    "memory": ["1g"],
     "worker_shutdown_timeout": ["12h", "30"],
     "drain": ["window", "now"],
     "stack_dir": ["~/vaettir", "/srv/vaettir"],
     "stack_discord_invite_url": ["https://discord.gg/vaettir", "", None],
+    "stack_docker_api_image": ["nginx:1.30.6"],
     "stack_traefik_image": ["traefik:v3.7.15"],
+    "stack_traefik_memory": ["1g"],
     "stack_traefik_log_level": ["INFO", "DEBUG"],
     "stack_tls": ["acme"],
     "stack_acme_email": ["a@b.example"],
@@ -201,6 +202,7 @@ MEANINGLESS: dict[str, list[Any]] = {
         [f"10.0.{n // 250}.{n % 250}" for n in range(500)],
     ],
     "cache_size": [*SIZES, "1"],
+    "memory": [*SIZES, "1"],
     "worker_shutdown_timeout": [
         "1M",
         "1y",
@@ -248,7 +250,9 @@ MEANINGLESS: dict[str, list[Any]] = {
         *(True, 1, DATE, *INFINITE),
     ],
     "stack_discord_invite_url": [*URLS, "https://discord.gg/", "https://discord.gg/a b"],
+    "stack_docker_api_image": IMAGES,
     "stack_traefik_image": IMAGES,
+    "stack_traefik_memory": [*SIZES, "1"],
     "stack_traefik_log_level": ["info", "", True, -1],
     "stack_tls": ["", "both", True],
     "stack_acme_email": [
@@ -389,7 +393,8 @@ for every, kind in TYPES.items():
     if kind == "int":
         MEANINGLESS.setdefault(every, NUMBERS)
         option = {**AGENT, **STACK_OPTIONS}[every]
-        GOOD.setdefault(every, [option["default"], str(option["default"]), 64])
+        default = option["default"]
+        GOOD.setdefault(every, [None, 64] if default is None else [default, str(default), 64])
     if kind == "bool":
         MEANINGLESS.setdefault(every, ["perhaps", "", 2, 1.5, DATE, *INFINITE])
         GOOD.setdefault(every, [True, False, "yes"])
@@ -446,7 +451,7 @@ def agent_checked(name: str, value: Any, way: bool) -> tuple[str, Any]:
 
 
 def stack_checked(name: str, value: Any) -> tuple[str, Any]:
-    values = {key: option["default"] for key, option in STACK_OPTIONS.items()}
+    values = {**{key: option["default"] for key, option in STACK_OPTIONS.items()}, **NOT_JINJA}
     values.update({"stack_acme_email": "a@b.example", name: value})
     errors = stack.stack_errors(values, STACK_OPTIONS)
     error = " ".join(errors) or stack.stack_files_error(values)
@@ -529,8 +534,7 @@ class Renderer:
         self.stack = load("stack/vars/main.yml")
 
     def render(self, path: str, values: dict[str, Any]) -> str:
-        templar = Templar(loader=DataLoader(), variables={**self.stack, **values})
-        return str(templar.template(trust_as_template(self.texts[path])))
+        return filled(path, self.texts[path], {**self.stack, **values})
 
     def shape(self, name: str, values: dict[str, Any]) -> Any:
         key = repr(sorted(values.items()))

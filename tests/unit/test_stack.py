@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.locki.vaettir.plugins.filter import stack
 
 from .recorded import changed, load
+from .test_templates import NOT_JINJA
 
 ROLE = Path(__file__).parents[2] / "roles" / "stack"
 OPTIONS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"][
@@ -130,7 +131,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def errors(variables: dict[str, Any]) -> list[str]:
-    values = {**{name: option["default"] for name, option in OPTIONS.items()}, **variables}
+    values = {**{name: option["default"] for name, option in OPTIONS.items()}, **NOT_JINJA, **variables}
     paths = [Path(str(values[name])) for name in ("stack_tls_certificate", "stack_tls_key")]
     texts = [path.read_text(encoding="ascii") if path.is_file() else "" for path in paths]
     told = stack.stack_errors(values, OPTIONS)

@@ -355,7 +355,7 @@ _PLAYBOOK_RULES: dict[str, _arguments.Rule] = {
 }
 
 
-def playbook_error(variables: dict[str, Any], servers: list[str]) -> str:
+def run_error(variables: dict[str, Any], servers: list[str]) -> str:
     """What is wrong with the variables of a run, or with the servers that it is for."""
     _values, errors = _arguments.check(variables, _PLAYBOOK_OPTIONS, _PLAYBOOK_RULES)
     if not errors and not servers:
@@ -371,7 +371,7 @@ class FilterModule:
         return {
             "agent_handshakes": agent_handshakes,
             "host_pattern": host_pattern,
-            "playbook_error": playbook_error,
+            "run_error": run_error,
             "server_error": server_error,
             "stack_errors": stack_errors,
             "stack_files_error": stack_files_error,

@@ -463,7 +463,7 @@ def checked(case: Case, way: bool) -> tuple[str, Any]:
         return agents.selection_error([{"name": "one"}], case.value, [[{"name": "one"}]], "server"), None
     if case.name in PLAYBOOK:
         given_ = {"vaettir_hosts": "vaettir", "vaettir_serial": 1, case.name: case.value}
-        error = stack.playbook_error(given_, ["one"])
+        error = stack.run_error(given_, ["one"])
         if case.name == "agent" and not error:
             error = agents.selection_error([{"name": "one"}], case.value, [[{"name": "one"}]], "server")
         return error, None

@@ -291,7 +291,7 @@ def test_authority_brings_no_key(files: dict[str, str], tmp_path: Path) -> None:
     ],
 )
 def test_playbook(given: dict[str, Any]) -> None:
-    assert stack.playbook_error({"vaettir_hosts": "vaettir", **given}, ["one"]) == ""
+    assert stack.run_error({"vaettir_hosts": "vaettir", **given}, ["one"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -309,9 +309,9 @@ def test_playbook(given: dict[str, Any]) -> None:
     ],
 )
 def test_no_playbook(given: dict[str, Any], part: str) -> None:
-    assert part in stack.playbook_error({"vaettir_hosts": "vaettir", **given}, ["one"])
+    assert part in stack.run_error({"vaettir_hosts": "vaettir", **given}, ["one"])
 
 
 def test_no_server() -> None:
-    told = stack.playbook_error({"vaettir_hosts": "vaettir"}, [])
+    told = stack.run_error({"vaettir_hosts": "vaettir"}, [])
     assert told.startswith("No host of the inventory matches 'vaettir': put your servers into the group vaettir")

@@ -57,6 +57,9 @@ _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what foll
 _NGINX_TIME = (_names.TIME_REGEX, "a time of nginx, like 30s or 12h")
 _NGINX_SIZE = (_names.SIZE_REGEX, "a size of nginx, like 200m")
 _COUNT = (_names.COUNT_REGEX, "a whole number of 1 or more")
+_AT_ONCE = (r"[1-9][0-9]{0,3}", "a whole number from 1 to 9999")
+_MOST_REQUESTS = 65535  # that nginx can count
+_FEWEST_REQUESTS = 16  # at once, in a worker that is of any use
 # Beyond its type: what a setting, or each element of it, must look like, and what to use instead.
 _RULES = {
     "base_image": (_names.IMAGE_REGEX, "an image like nginx:1.30.6"),
@@ -72,6 +75,10 @@ _RULES = {
     "send_timeout": _COUNT,
     "stream_path": (_names.PATH_AND_QUERY_REGEX, "a path like /events?session=1, or nothing"),
     "upstream_keepalive": _COUNT,
+    "visitor_burst": _COUNT,
+    "visitor_rate": _COUNT,
+    "visitor_requests": _AT_ONCE,
+    "visitor_websockets": _AT_ONCE,
     "worker_connections": _COUNT,
     "worker_processes": _COUNT,
     "worker_shutdown_timeout": _NGINX_TIME,
@@ -95,17 +102,31 @@ def _domain(settings: dict[str, Any]) -> str:
     return settings["domain"] or (f"{settings['name']}.{parent}" if parent else "")
 
 
+def _worker_requests(settings: dict[str, Any]) -> int:
+    """How many requests, WebSockets included, a worker takes at once: each has a connection to Traefik and one to the tunnel.
+
+    An eighth of the connections stays free, so that health checks and refusals are answered, come what may.
+    """
+    connections = settings["worker_connections"]
+    return min((connections - connections // 8 - settings["upstream_keepalive"]) // 2, _MOST_REQUESTS)
+
+
 def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
     settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
     settings["domain"] = _domain(settings)
     valid = _names.matches(_names.TARGET_URL_REGEX, settings["target_url"])
+    most = _worker_requests(settings)
     return {
         **settings,
         "target_key": _names.target_url_key(name),
         "target_values": _names.target_values(settings["target_url"]) if valid else {},
         "domains": [settings["domain"], *settings["extra_domains"]],
         "public_origin": _public_origin(settings["domain"], settings["public_port"]),
+        "worker_requests": most,
+        # Nobody's share of a worker is so large that it leaves no room for others.
+        "most_requests": min(settings["visitor_requests"], most // 4),
+        "most_websockets": min(settings["visitor_websockets"], most // 4),
         "core": False,  # the form of the conf for an image that is not ours
     }
 
@@ -126,6 +147,11 @@ def _value_errors(settings: dict[str, Any]) -> list[str]:
         values = settings.get(key)
         for value in values if isinstance(values, list) else [values]:
             found.append(_names.setting_error(f"{key} of agent {name}", "" if value is None else value, regex, use))
+    if not any(found) and settings["worker_requests"] < _FEWEST_REQUESTS:
+        found.append(
+            f"worker_connections of agent {name} is {settings['worker_connections']}, too few next to the "
+            f"{settings['upstream_keepalive']} of upstream_keepalive: use more, such as 4096."
+        )
     return [error for error in found if error]
 
 

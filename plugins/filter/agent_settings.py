@@ -103,7 +103,7 @@ def _domain(settings: dict[str, Any]) -> str:
 
 
 def _worker_requests(settings: dict[str, Any]) -> int:
-    """How many requests, WebSockets included, a worker takes at once: each has a connection to Traefik and one to the tunnel.
+    """Requests and WebSockets that a worker takes at once: each has a connection to Traefik and one to the tunnel.
 
     An eighth of the connections stays free, so that health checks and refusals are answered, come what may.
     """
@@ -124,9 +124,9 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
         "domains": [settings["domain"], *settings["extra_domains"]],
         "public_origin": _public_origin(settings["domain"], settings["public_port"]),
         "worker_requests": most,
-        # Nobody's share of a worker is so large that it leaves no room for others.
-        "most_requests": min(settings["visitor_requests"], most // 4),
-        "most_websockets": min(settings["visitor_websockets"], most // 4),
+        # One visitor cannot fill a worker, however few connections it has.
+        "most_requests": min(settings["visitor_requests"], most // 2),
+        "most_websockets": min(settings["visitor_websockets"], most // 2),
         "core": False,  # the form of the conf for an image that is not ours
     }
 

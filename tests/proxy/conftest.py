@@ -50,8 +50,8 @@ def agent(outside: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """Settings of an agent that finds and trusts the edge."""
 
     def make(**entry: Any) -> dict[str, Any]:
-        here = {**MANY_VISITORS, "resolver": [outside["ip"]], "ca_certificate": str(ca.FOLDER / "ca.pem"), "connect_timeout": 2}
-        return stand.settings(**{"target_url": f"https://{ECHO}", **here, **entry})
+        here = {"resolver": [outside["ip"]], "ca_certificate": str(ca.FOLDER / "ca.pem"), "connect_timeout": 2}
+        return stand.settings(**{"target_url": f"https://{ECHO}", **MANY_VISITORS, **here, **entry})
 
     return make
 

@@ -116,7 +116,7 @@ def test_requests_at_once(proxy: stand.Proxy, one: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/dist/a.BvxJcaRd.js?{}", "/dist/a.BvxJc{:03}.js"], ids=["page", "asset with a query", "unknown asset"]
+    "path", ["/", "/dist/a.BvxJcaRd.js?{}", "/dist/a.BvxJc{:03}.js"], ids=["page", "query of an asset", "unknown asset"]
 )
 def test_requests_through_the_tunnel(proxy: stand.Proxy, edge: Edge, one: str, path: str) -> None:
     edge.reset()
@@ -163,14 +163,13 @@ def test_what_is_forged_does_not_count(proxy: stand.Proxy, one: str) -> None:
 def test_one_visitor_with_five_hundred_sockets(agent: Callable[..., dict[str, Any]], one: str) -> None:
     """With few connections and the limits as they come."""
     defaults = {name: value for name, value in stand.settings().items() if name.startswith("visitor_")}
-    with stand.proxy(agent(**defaults, worker_connections=256)) as proxy:
-        with sockets(proxy, [one] * 520) as found:
-            assert found.keys() == {101, 429}
-            for _ in range(5):
-                assert healthy(proxy)
-                assert get(proxy, OTHER).status == 200
-            with sockets(proxy, [OTHER]) as others:
-                assert others == {101: 1}
+    with stand.proxy(agent(**defaults, worker_connections=256)) as proxy, sockets(proxy, [one] * 520) as found:
+        assert found.keys() == {101, 429}
+        for _ in range(5):
+            assert healthy(proxy)
+            assert get(proxy, OTHER).status == 200
+        with sockets(proxy, [OTHER]) as others:
+            assert others == {101: 1}
 
 
 def test_above_the_capacity_there_is_an_answer(agent: Callable[..., dict[str, Any]]) -> None:

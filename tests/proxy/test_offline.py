@@ -87,7 +87,7 @@ def assert_page(reply: Reply, method: str, kind: str, state: str, code: str = ""
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("code", ERRORS)
 def test_error_of_the_tunnel(echo: stand.Proxy, edge: Edge, code: str, kind: str) -> None:
-    """Every ngrok error x 6 methods x 5 kinds of request. A handshake fails by itself; its answer is ngrok's, with a name."""
+    """Every ngrok error x 6 methods x 5 kinds of request. A handshake's answer is ngrok's own, with a name."""
     state = STATES.get(code.removeprefix("ERR_NGROK_"), "refused")
     with edge.faulty(ECHO, code):
         for method in METHODS:

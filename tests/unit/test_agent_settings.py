@@ -101,10 +101,10 @@ def test_no_number_of_none(key: str, value: object) -> None:
 
 
 def test_what_a_worker_takes() -> None:
-    """Two connections for each request, the tunnel's idle ones, an eighth to spare; a quarter of that for one visitor."""
+    """Two connections for each request, the tunnel's idle ones, an eighth to spare; half of that for one visitor."""
     assert good({})["worker_requests"] == (4096 - 512 - 64) // 2
     few = good({"worker_connections": 256, "visitor_requests": 10})
-    assert (few["worker_requests"], few["most_websockets"], few["most_requests"]) == (80, 20, 10)
+    assert (few["worker_requests"], few["most_websockets"], few["most_requests"]) == (80, 40, 10)
     assert good({"worker_connections": 999_999})["worker_requests"] <= 65535  # that nginx counts
 
 

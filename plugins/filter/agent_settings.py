@@ -56,6 +56,8 @@ PREFIX = "agent_proxy_"
 _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what follows from the name
 _MONTH = 2_592_000  # seconds, more than any connection lives
 _SECONDS = _names.number(1, _MONTH)
+_MOST_REQUESTS = 65535  # that nginx can count
+_FEWEST_REQUESTS = 16  # at once, in a worker that is of any use
 HSTS_MAX_AGE = 180 * 24 * 3600  # what scanners of TLS ask for at least
 
 
@@ -101,6 +103,10 @@ RULES: dict[str, _arguments.Rule] = {
     "trusted_proxies": _names.network_error,
     "tunnel_secret": _names.secret_error,
     "upstream_keepalive": _names.number(1, 65535),
+    "visitor_burst": _names.number(1, 1_000_000),
+    "visitor_rate": _names.number(1, 1_000_000),
+    "visitor_requests": _names.number(1, 9999),
+    "visitor_websockets": _names.number(1, 9999),
     # Each takes two files, and a container may have a million.
     "worker_connections": _names.number(64, 250_000),
     "worker_processes": _names.number(1, 64),
@@ -125,6 +131,15 @@ def _domain(settings: dict[str, Any]) -> str:
     return settings["domain"] or (f"{settings['name']}.{parent}" if parent else "")
 
 
+def _worker_requests(settings: dict[str, Any]) -> int:
+    """Requests and WebSockets that a worker takes at once: each has a connection to Traefik and one to the tunnel.
+
+    An eighth of the connections stays free, so that health checks and refusals are answered, come what may.
+    """
+    connections = settings["worker_connections"]
+    return min((connections - connections // 8 - settings["upstream_keepalive"]) // 2, _MOST_REQUESTS)
+
+
 def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
     settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
@@ -132,12 +147,17 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["hsts_max_age"] is None and settings["public_port"] == 443:
         settings["hsts_max_age"] = HSTS_MAX_AGE
     valid = _names.matches(_names.TARGET_URL_REGEX, settings["target_url"])
+    most = _worker_requests(settings)
     return {
         **settings,
         "target_key": _names.target_url_key(name),
         "target_values": _names.target_values(settings["target_url"]) if valid else {},
         "domains": [settings["domain"], *settings["extra_domains"]],
         "public_origin": _public_origin(settings["domain"], settings["public_port"]),
+        "worker_requests": most,
+        # One visitor cannot fill a worker, however few connections it has.
+        "most_requests": min(settings["visitor_requests"], most // 2),
+        "most_websockets": min(settings["visitor_websockets"], most // 2),
         "core": False,  # the form of the conf for an image that is not ours
     }
 
@@ -155,6 +175,11 @@ def _own_errors(settings: dict[str, Any]) -> list[str]:
         _arguments.twice_error(f"extra_domains{whose}", settings["extra_domains"], [domain]),
         _arguments.twice_error(f"extra_origins{whose}", settings["extra_origins"], origins),
     ]
+    if settings["worker_requests"] < _FEWEST_REQUESTS:
+        found.append(
+            f"worker_connections{whose} is {settings['worker_connections']}, too few next to the "
+            f"{settings['upstream_keepalive']} of upstream_keepalive: use more, such as 4096."
+        )
     return [error for error in found if error]
 
 

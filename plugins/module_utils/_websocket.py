@@ -76,7 +76,7 @@ NO_WEBSOCKET = (
 )
 JSON, STREAM = "application/json", "text/event-stream"
 
-# What the agent's nginx says (roles/agent_proxy/files/offline.js), and ngrok's codes as they stand there.
+# What the agent's nginx says, and ngrok's codes as they stand in its conf (roles/agent_proxy).
 STATES = {
     "offline": "offline",
     "app": "app_down",
@@ -85,6 +85,7 @@ STATES = {
     "refused": "tunnel_refused",
     "maintenance": "maintenance",
     "stopped": "stopped",
+    "busy": "too_many_requests",
 }
 NGROK_CODES = {
     **dict.fromkeys((3200, 3202, 724, 742, 743), "offline"),

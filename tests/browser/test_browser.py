@@ -8,6 +8,8 @@ import contextlib
 import itertools
 import os
 import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, FilePayload, Page, expect
 
-from tests.rig import demo
+from tests.rig import ca, demo
 from tests.rig.shell import ROOT, run
 
 from .conftest import Notes, deploy
@@ -44,6 +46,7 @@ HEADINGS = {
     "limit": ("needs a short break", "fait une courte pause"),
     "quota": ("has reached its monthly limit", "a atteint sa limite mensuelle"),
     "refused": ("cannot be reached", "est injoignable"),
+    "busy": ("is busy right now", "est très sollicité"),
     "maintenance": ("is under maintenance", "est en maintenance"),
     "stopped": ("is switched off", "est arrêté"),
 }
@@ -151,10 +154,17 @@ def until(page: Page, state: str | None) -> None:
 
 
 @contextlib.contextmanager
-def showing(page: Page, world: demo.World, state: str) -> Iterator[None]:
+def showing(page: Page, world: demo.World, host: str, state: str) -> Iterator[None]:
     """The page in that state, by what brings it about; the app again at the end."""
     if state == "maintenance":
         deploy("-e", "maintenance=true")
+    elif state == "busy":
+        # One upload that does not end is all that a visitor may do at once.
+        deploy("-e", "agent_proxy_visitor_requests=1")
+        waiting = ssl.create_default_context(cafile=ca.FOLDER / "ca.pem").wrap_socket(
+            socket.create_connection((world.address, 443), timeout=10), server_hostname=host
+        )
+        waiting.sendall(f"POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n".encode())
     elif state == "stopped":
         run(["docker", "exec", world.server, "docker", "stop", CONTAINER])
     elif CODES[state]:
@@ -165,7 +175,9 @@ def showing(page: Page, world: demo.World, state: str) -> Iterator[None]:
         until(page, state)
         yield
     finally:
-        if state == "maintenance":
+        if state == "busy":
+            waiting.close()
+        if state in ("maintenance", "busy"):
             deploy()
         elif state == "stopped":
             run(["docker", "exec", world.server, "docker", "start", CONTAINER])
@@ -175,11 +187,11 @@ def showing(page: Page, world: demo.World, state: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("state", HEADINGS)
-def test_page_is_accessible(visit: Callable[..., Page], world: demo.World, folder: Path, state: str) -> None:
+def test_page_is_accessible(visit: Callable[..., Page], world: demo.World, host: str, folder: Path, state: str) -> None:
     """WCAG 2.2 A and AA, as far as a program can tell; nothing spills over a small phone. README's pictures."""
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
     looks = itertools.product(zip(["en-GB", "fr-FR"], HEADINGS[state], strict=True), ["light", "dark"], DEVICES)
-    with showing(visit(), world, state):
+    with showing(visit(), world, host, state):
         for (locale, heading), scheme, device in looks:
             page = visit(locale=locale, color_scheme=scheme, **DEVICES[device])
             page.goto(demo.URL)

@@ -17,6 +17,8 @@ from . import stand
 OUTSIDE = "vaettir-proxy-outside"
 ECHO = "second.ngrok-free.app"
 STREAMLIT = "ocapistaine.ngrok-free.app"
+# A test asks from one address what many visitors would.
+MANY_VISITORS = dict.fromkeys(("visitor_websockets", "visitor_requests", "visitor_rate", "visitor_burst"), 9999)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,7 @@ def agent(outside: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
     def make(**entry: Any) -> dict[str, Any]:
         here = {"resolver": [outside["ip"]], "ca_certificate": str(ca.FOLDER / "ca.pem"), "connect_timeout": 2}
-        return stand.settings(**{"target_url": f"https://{ECHO}", **here, **entry})
+        return stand.settings(**{"target_url": f"https://{ECHO}", **MANY_VISITORS, **here, **entry})
 
     return make
 

@@ -143,6 +143,25 @@ def test_no_number_of_none(key: str, value: object) -> None:
     assert f"{key} of agent a " in found["errors"][0]
 
 
+def test_what_a_worker_takes() -> None:
+    """Two connections for each request, the tunnel's idle ones, an eighth to spare; half of that for one visitor."""
+    assert good({})["worker_requests"] == (4096 - 512 - 64) // 2
+    few = good({"worker_connections": 256, "visitor_requests": 10})
+    assert (few["worker_requests"], few["most_websockets"], few["most_requests"]) == (80, 40, 10)
+    assert good({"worker_connections": 999_999})["worker_requests"] <= 65535  # that nginx counts
+
+
+@pytest.mark.parametrize("value", [32, 64, 100])
+def test_too_few_connections(value: int) -> None:
+    (error,) = settings({"worker_connections": value})["errors"]
+    assert error.startswith(f"worker_connections of agent a is {value}, too few next to the 64 of upstream_keepalive: ")
+
+
+def test_more_than_nginx_can_count() -> None:
+    (error,) = settings({"visitor_websockets": 70_000})["errors"]
+    assert error == "visitor_websockets of agent a '70000' is not valid: use a whole number from 1 to 9999."
+
+
 STRINGS = [name.removeprefix("agent_proxy_") for name, o in OPTIONS.items() if o["type"] in ("str", "list")]
 
 

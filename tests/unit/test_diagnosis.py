@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -489,11 +490,12 @@ def test_every_rule_has_a_name_and_a_question_of_its_own() -> None:
 
 
 def test_every_ngrok_code_of_the_page_has_a_rule() -> None:
-    """The page's script knows a state for each code that it tells apart."""
-    script = Path(__file__).parents[2] / "roles/agent_proxy/files/offline.js"
-    states = script.read_text(encoding="utf-8").partition("const STATES")[2].partition("};")[0]
+    """The agent's conf knows a state for each code that it tells apart."""
+    conf = Path(__file__).parents[2] / "roles/agent_proxy/templates/agent.conf.template.j2"
+    told = re.findall(r"ERR_NGROK_\(([0-9|]+)\)", conf.read_text(encoding="utf-8"))
     known = {number for _id, _hop, codes, _wrong, _fix in _rules_tunnel.CODES for number in codes}
-    assert {int(word) for word in states.replace(",", " ").replace("]", " ").split() if word.isdigit()} <= known
+    assert told
+    assert {int(code) for codes in told for code in codes.split("|")} <= known
 
 
 HEALTHY_CHAINS: dict[str, dict[str, Any]] = {

@@ -12,25 +12,7 @@ function lazy() {
     const PAGE = '/etc/nginx/page.html';
     const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE;
 
-    // What a visitor is told, by ngrok's code; any other is a refusal.
-    const STATES = {
-        offline: [3200, 3202, 724, 742, 743],
-        app: [8012, 3004],
-        limit: [734, 702, 703],
-        quota: [725, 726, 727, 728, 729, 730, 731],
-    };
-
-    const RETRY_AFTER = { offline: 5, app: 5, limit: 60, quota: 3600, refused: 3600, maintenance: 60, stopped: 5 };
-
-    function stateOf(code) {
-        const number = Number(code.replace('ERR_NGROK_', ''));
-        for (const state in STATES) {
-            if (STATES[state].indexOf(number) >= 0) {
-                return state;
-            }
-        }
-        return 'refused';
-    }
+    const RETRY_AFTER = { offline: 5, app: 5, limit: 60, quota: 3600, refused: 3600, maintenance: 60, stopped: 5, busy: 10 };
 
     // --- The page -------------------------------------------------------------------------------------------------
 
@@ -129,7 +111,6 @@ function lazy() {
         made.headers['X-Robots-Tag'] = 'noindex';
         made.headers['X-Content-Type-Options'] = 'nosniff';
         made.headers['X-Vaettir-State'] = state;
-        r.variables.vaettir_state = state;
         return made;
     }
 
@@ -145,18 +126,21 @@ function lazy() {
         for (const name in made.headers) {
             r.headersOut[name] = made.headers[name];
         }
-        r.return(503, made.body);
+        r.return(state === 'busy' ? 429 : 503, made.body);
     }
 
     function unreachable(r) {
-        // A plain target is the app itself, not a tunnel to it.
-        const state = vaettir.scheme === 'http' ? 'app' : 'offline';
+        const state = r.variables.unreachable_state;
         noteOutage(state);
         send(r, state);
     }
 
     function maintenance(r) {
         send(r, 'maintenance');
+    }
+
+    function busy(r) {
+        send(r, 'busy');
     }
 
     // The page container, for an agent whose own container does not run.
@@ -220,13 +204,13 @@ function lazy() {
             shared.set('busy', '1', 9 * SECOND);
             const reply = await r.subrequest('/__vaettir/probe', { method: 'HEAD' });
             shared.delete('busy');
-            const code = reply.headersOut['ngrok-error-code'];
-            if (code === undefined && reply.status !== 502 && reply.status !== 504) {
+            const state = reply.headersOut['X-Vaettir-State'];
+            if (!state && reply.status !== 502 && reply.status !== 504) {
                 outageIsOver();
                 sayStatus(r, { up: true });
                 return;
             }
-            outage = noteOutage(code === undefined ? 'offline' : stateOf(code));
+            outage = noteOutage(state || r.variables.unreachable_state);
         }
         const next = Number(shared.get('probe') || 0) + interval(outage.state, Date.now() - outage.since) - Date.now();
         // While the probe is under way the others ask again at once, or they would be back a whole interval later.
@@ -244,7 +228,7 @@ function lazy() {
 
     // An ngrok error: the page in place of the answer.
     function replace(r, code) {
-        const state = stateOf(code);
+        const state = r.variables.tunnel_state;
         const made = answer(r, state, known(code));
         for (const name in r.headersOut) {
             delete r.headersOut[name];
@@ -258,7 +242,7 @@ function lazy() {
         noteOutage(state);
     }
 
-    return { maintenance, maintenanceStatus, outageIsOver, replace, status, stopped, stoppedStatus, unreachable };
+    return { busy, maintenance, maintenanceStatus, outageIsOver, replace, status, stopped, stoppedStatus, unreachable };
 }
 
 function headers(r) {
@@ -281,6 +265,31 @@ function body(r, data, flags) {
     }
 }
 
+// The probe's answer, for status().
+function probed(r) {
+    r.headersOut['X-Vaettir-State'] = r.variables.tunnel_state;
+}
+
+// In front of a stored answer (RFC 9111, section 5.1).
+function age(r) {
+    const now = Math.floor((Date.now() - Date.parse(r.headersOut['Date'])) / 1000);
+    r.headersOut['Age'] = String(Math.max(now || 0, Number(r.headersOut['Age']) || 0));
+}
+
+// The app has written what the cache may have: the cache forgets it (section 4.4).
+function written(r) {
+    if (r.headersOut['ngrok-error-code'] === undefined && r.status < 400) {
+        const name = crypto.createHash('md5').update(r.variables.asset_key).digest('hex');
+        try {
+            fs.unlinkSync(`/var/cache/vaettir/${name.slice(-1)}/${name.slice(-3, -1)}/${name}`);
+        } catch (_) {
+            // It was not there.
+        }
+    }
+    headers(r);
+}
+
+const busy = (r) => lazy().busy(r);
 const maintenance = (r) => lazy().maintenance(r);
 const maintenanceStatus = (r) => lazy().maintenanceStatus(r);
 const status = (r) => lazy().status(r);
@@ -288,4 +297,4 @@ const stopped = (r) => lazy().stopped(r);
 const stoppedStatus = (r) => lazy().stoppedStatus(r);
 const unreachable = (r) => lazy().unreachable(r);
 
-export default { body, headers, maintenance, maintenanceStatus, status, stopped, stoppedStatus, unreachable };
+export default { age, body, busy, headers, maintenance, maintenanceStatus, probed, status, stopped, stoppedStatus, unreachable, written };

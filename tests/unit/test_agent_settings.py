@@ -148,10 +148,10 @@ def test_what_a_worker_takes() -> None:
     assert good({})["worker_requests"] == (4096 - 512 - 64) // 2
     few = good({"worker_connections": 256, "visitor_requests": 10})
     assert (few["worker_requests"], few["most_websockets"], few["most_requests"]) == (80, 40, 10)
-    assert good({"worker_connections": 999_999})["worker_requests"] <= 65535  # that nginx counts
+    assert good({"worker_connections": 250_000})["worker_requests"] <= 65535  # that nginx counts
 
 
-@pytest.mark.parametrize("value", [32, 64, 100])
+@pytest.mark.parametrize("value", [64, 100])
 def test_too_few_connections(value: int) -> None:
     (error,) = settings({"worker_connections": value})["errors"]
     assert error.startswith(f"worker_connections of agent a is {value}, too few next to the 64 of upstream_keepalive: ")

@@ -394,7 +394,7 @@ for every, kind in TYPES.items():
         MEANINGLESS.setdefault(every, NUMBERS)
         option = {**AGENT, **STACK_OPTIONS}[every]
         default = option["default"]
-        GOOD.setdefault(every, [None, 64] if default is None else [default, str(default), 64])
+        GOOD.setdefault(every, [None, 64] if default is None else [default, str(default)])
     if kind == "bool":
         MEANINGLESS.setdefault(every, ["perhaps", "", 2, 1.5, DATE, *INFINITE])
         GOOD.setdefault(every, [True, False, "yes"])

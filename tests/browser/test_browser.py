@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -112,6 +113,15 @@ def test_app(visit: Callable[..., Page], host: str) -> None:
     assert [line for line in notes.console if re.search("websocket|^error|^exception", line, re.IGNORECASE)] == []
 
 
+def test_warm_page_costs_five_requests_through_the_tunnel(visit: Callable[..., Page], world: demo.World) -> None:
+    """The page, health, host-config, favicon and the WebSocket; what the cache has costs none, cookies or not."""
+    app(visit())
+    world.edge.reset()
+    app(visit())
+    asked = [request.path for request in world.edge.requests() if request.host == demo.TUNNEL]
+    assert len(asked) <= 5, asked
+
+
 def test_offline_page_and_back(visit: Callable[..., Page], world: demo.World) -> None:
     page = visit()
     app(page)
@@ -162,7 +172,7 @@ def showing(page: Page, world: demo.World, host: str, state: str) -> Iterator[No
         # One upload that does not end is all that a visitor may do at once.
         deploy("-e", "agent_proxy_visitor_requests=1")
         waiting = ssl.create_default_context(cafile=ca.FOLDER / "ca.pem").wrap_socket(
-            socket.create_connection((world.address, 443), timeout=10), server_hostname=host
+            socket.create_connection((world.address, urlsplit(demo.URL).port), timeout=10), server_hostname=host
         )
         waiting.sendall(f"POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n".encode())
     elif state == "stopped":

@@ -17,7 +17,7 @@ from tests.rig.shell import run
 from . import stand
 
 SOCKETS = 800
-KILOBYTES_EACH = 140  # TLS towards the tunnel is 60 of them; see docs/proxy.md
+KILOBYTES_EACH = 105  # TLS towards the tunnel is 60 of them; see docs/proxy.md
 
 
 def memory(proxy: stand.Proxy) -> int:

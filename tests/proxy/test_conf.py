@@ -72,6 +72,7 @@ def test_conf(agent: Callable[..., dict[str, Any]], entry: dict[str, Any], tmp_p
     ]
     file = tmp_path / "nginx.conf"
     file.write_text(conf, encoding="utf-8")
+    (tmp_path / "neighbours.conf").write_text("default yes;\n", encoding="ascii")
     (tmp_path / "tunnel-secret.conf").write_text('proxy_set_header X-Vaettir-Secret "x";\n', encoding="ascii")
     gixy = Path(sys.executable).parent / "gixy"
     found = subprocess.run([gixy, "-f", "json", file], capture_output=True, text=True, check=False)

@@ -247,13 +247,13 @@ def test_compose_file(tls: str) -> None:
 
 
 def test_traefik_and_its_way_to_docker_are_confined() -> None:
-    services = stack(stack_traefik_memory="2g")["services"]
+    services = stack(stack_traefik_memory="3g")["services"]
     for service in services.values():
         assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["pids_limit"]
         assert service["mem_limit"]
-    assert services["traefik"]["mem_limit"] == "2g"
+    assert services["traefik"]["mem_limit"] == "3g"
     assert services["docker-api"]["network_mode"] == "none"
 
 

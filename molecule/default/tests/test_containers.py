@@ -84,7 +84,7 @@ ACCEPTED = {
     },
     DOCKER_API: {
         **BY_PURPOSE,
-        "5.31 the Engine's socket": "this container exists so that no other one has it; it lets four questions through",
+        "5.31 the Engine's socket": "this container exists so that no other one has it; it lets five questions through",
         "root inside": "the Engine's socket is root's",
     },
 }
@@ -128,6 +128,36 @@ def test_nothing_of_the_image_can_be_written(server, path):
     done = server.run(f"docker exec vaettir-second-1 sh -c 'echo > {path}'")
     assert done.rc != 0
     assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr
+
+
+def inside(server, container: str, request: str) -> str:
+    """The first line of what the nginx of ocapistaine answers to another container of the server."""
+    address = server.check_output(
+        "docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' vaettir-ocapistaine-1"
+    )
+    script = f"exec 3<>/dev/tcp/{address}/80; printf '{request}' >&3; head -1 <&3"
+    return str(server.check_output(f'docker exec {container} bash -c "{script}"'))
+
+
+HOST = r"Host: ocapistaine.vaettir.example\r\n"
+FORGED = r"X-Forwarded-For: 192.0.2.1\r\n"
+WEBSOCKET = r"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+KEY = r"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(rf"GET / HTTP/1.1\r\n{HOST}{FORGED}\r\n", id="a forged address"),
+        pytest.param(
+            rf"GET /_stcore/stream HTTP/1.1\r\n{HOST}{WEBSOCKET}{KEY}\r\n", id="a handshake without an Origin"
+        ),
+    ],
+)
+def test_a_sibling_does_not_come_in(server, edge, asked):
+    edge.reset()
+    assert "403" in inside(server, "vaettir-second-1", asked)
+    assert edge.requests() == []
 
 
 def docker_api(server, method: str, path: str) -> int:

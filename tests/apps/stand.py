@@ -40,11 +40,12 @@ ENTRIES: dict[str, dict[str, Any]] = {
     for entry in yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))["vaettir"]["vars"]["vaettir_agents"]
 }
 _PROFILES = yaml.safe_load((ROOT / "roles/agent_proxy/vars/main.yml").read_text(encoding="utf-8"))
-PROBES = {
+_PROBES = {
     agent: entry.get("probe_path", _PROFILES["__agent_proxy_profiles"][entry["profile"]]["probe_path"])
     for agent, entry in ENTRIES.items()
 }
-SOCKETS = {agent: path for agent, path in PROBES.items() if path}
+VERIFIED = {agent: path for agent, path in _PROBES.items() if path}  # by each deploy
+SOCKETS = {**VERIFIED, "workflows": "/rest/push"}  # n8n's own wants a login
 STREAMLIT = [agent for agent, entry in ENTRIES.items() if entry["profile"] == "streamlit"]
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: what its page says first
 UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Error, FilePayload, Page, expect, sync_
 
 from tests.browser.conftest import FLAGS, Notes
 from tests.rig import ca, machine
+from tests.rig.apps.catalogue import APPS
 from tests.rig.shell import run
 
 from .stand import DOMAIN, STREAMLIT, World, public, tunnel
@@ -153,6 +154,11 @@ PAGES = {
     "next": ("/", next_js),
     "login": ("/", login),
 }
+
+
+def test_every_row_of_the_docs_runs():
+    """The last two have no page: test_profiles.py is their visitor."""
+    assert set(APPS) <= {*PAGES, *STREAMLIT, "gradio", "fastapi", "workflows"}
 
 
 @pytest.mark.parametrize("agent", PAGES)

@@ -25,6 +25,7 @@ from .stand import (
     SERVER,
     SOCKETS,
     STREAMLIT,
+    VERIFIED,
     StreamlitPage,
     World,
     host,
@@ -65,7 +66,7 @@ def seen(world: World):
 # -- the deploy itself ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("agent", SOCKETS)
+@pytest.mark.parametrize("agent", VERIFIED)
 def test_the_deploy_has_verified_the_probe(world: World, agent):
     assert f"{agent} on {SERVER}: WebSocket upgrade verified at {public(agent)}" in world.deployed
 
@@ -120,14 +121,16 @@ def test_a_foreign_origin_never_reaches_the_tunnel(world: World, seen, agent):
     assert seen() == []
 
 
-@pytest.mark.parametrize("agent", [name for name in SOCKETS if name != "workflows"])
+@pytest.mark.parametrize("agent", VERIFIED)
 def test_without_an_origin(world: World, agent):
     assert world.visitor.handshake(public(agent) + SOCKETS[agent])[0] == 101
 
 
 def test_n8n_wants_an_origin(world: World):
     """The proxy lets it pass; the app's own rule (a test double's) then refuses."""
-    assert world.visitor.handshake(public("workflows") + SOCKETS["workflows"])[0] == 403
+    url = public("workflows") + SOCKETS["workflows"]
+    assert world.visitor.handshake(url, say="hallo") == (101, "Invalid origin!")
+    assert world.visitor.handshake(url, public("workflows"), say="hallo") == (101, "hallo")
 
 
 def test_a_declared_origin(world: World):

@@ -102,7 +102,13 @@ APPS = {
         3000,
         (NODE, f"{NEXT}/node_modules/next/dist/bin/next", "start", NEXT),
     ),
-    "workflows": App("n8n", ("", ""), 5678, _module("n8n_double"), also="its rule for `Origin` only, in a test double"),
+    "workflows": App(
+        "n8n",
+        ("", ""),
+        5678,
+        _module("n8n_double"),
+        also="a test double with its rule for `Origin`; 2.40.5 itself was tried by hand. Its WebSocket wants a login",
+    ),
 }
 # The provider that `login` trusts: in no row of the docs.
 IDENTITY = App("", ("", ""), 9100, _module("identity"), FRAMEWORKS)

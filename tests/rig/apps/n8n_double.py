@@ -2,7 +2,8 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """A test double, not n8n: only the origin rule of n8n's push connection, beside an echo.
 
-n8n itself needs a newer Node.js than Debian has.
+n8n itself is 2.9 GB of packages, and its SQLite has to be compiled. 2.40.5 was tried by hand (NODE_ENV=production), and
+does the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ async def push(request: web.Request) -> web.StreamResponse:
     wanted = request.headers.get("X-Forwarded-Host", request.headers.get("Host", "")).lower()
     origin = urlsplit(request.headers.get("Origin", ""))
     if (origin.scheme, origin.netloc.lower()) != ("https", wanted):
-        return web.Response(status=403, text="Invalid origin!")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str("Invalid origin!")
+        await socket.close(code=1008)
+        return socket
     return await echo.socket(request)
 
 

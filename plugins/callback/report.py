@@ -1,18 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The report of a whole run. Only a callback speaks after a run that stopped in the middle: no play comes then."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
-from typing import Any
-
-from ansible import constants, context
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.callback import CallbackBase
-from ansible.template import Templar
-from ansible_collections.locki.vaettir.plugins.plugin_utils import _rollout
 
 DOCUMENTATION = r"""
 name: report
@@ -30,6 +21,16 @@ author:
 requirements:
   - C(callbacks_enabled = locki.vaettir.report) in the section C([defaults]) of ansible.cfg
 """
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible import constants, context
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.callback import CallbackBase
+from ansible.template import Templar
+from ansible_collections.locki.vaettir.plugins.plugin_utils import _rollout
 
 RELEASE, CURL = "locki.vaettir.agent_release", "locki.vaettir.websocket_curl"
 GROUP = "vaettir_rollout"  # the servers that a deploy has chosen

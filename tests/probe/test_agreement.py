@@ -130,7 +130,7 @@ def mute(sock: socket.socket) -> None:
 def both(url: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What each of the two says."""
     given = {"origin": ORIGIN, "timeout": 3, **given}
-    params = {"address": "127.0.0.1", "ca_path": "", "verify": True, **given, "url": url}
+    params = {"address": "127.0.0.1", "ca_path": "", "verify": True, "upgrade": True, **given, "url": url}
     return probe(url, ping=False, **given), websocket_curl.handshake(params)
 
 

@@ -310,3 +310,11 @@ def test_dockerfile_copies_only_what_is_written() -> None:
 
 def test_the_runtimes_words() -> None:
     assert _docker.RUNTIME_FAILED.fullmatch(load("stack/vars/main.yml")["__stack_runtime_failed"])
+
+
+@pytest.mark.parametrize(("mode", "lines"), [("rewrite", 1), ("preserve", 0)])
+def test_forwarded_host_is_the_one_of_the_origin(mode: str, lines: int) -> None:
+    """Apps compare the two: where the Origin becomes the tunnel's, so does the host."""
+    conf = render("agent_proxy/templates/agent.conf.template.j2", **variables(agent(origin_mode=mode)))
+    assert conf.count('"${MY_AGENT_TARGET_URL}" "${TARGET_AUTHORITY}"; # Origin') == lines
+    assert conf.count("proxy_set_header X-Forwarded-Host $forwarded_host;") == 1

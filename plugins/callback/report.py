@@ -33,6 +33,7 @@ from ansible.template import Templar
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _rollout
 
 RELEASE, CURL = "locki.vaettir.agent_release", "locki.vaettir.websocket_curl"
+NOT_REACHED = "__vaettir_not_reached"  # variable of a task that fails for another server's sake
 GROUP = "vaettir_rollout"  # the servers that a deploy has chosen
 
 
@@ -56,7 +57,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         server = self._of(result)
         server.note(self._kind(result), result.result)
-        if not ignore_errors:
+        if not ignore_errors and not result.task.vars.get(NOT_REACHED):
             server.failed = str(result.result.get("msg", "a task failed"))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:

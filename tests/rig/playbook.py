@@ -73,9 +73,9 @@ class Run:
 
     @property
     def said(self) -> str:
-        """Every message of a task, in one line: short enough for a failed assertion to show."""
-        found = re.findall(r"^ +msg: (.*(?:\n {8}.*)*)", self.output, re.MULTILINE)
-        return " / ".join(" ".join(message.split()) for message in found)
+        """Every message of a task, and the report, in one line: short enough for a failed assertion to show."""
+        found = re.findall(r"^ +msg: (.*(?:\n {8}.*)*)|^(SERVER +AGENT +OUTCOME(?:.*\n)*)", self.output, re.MULTILINE)
+        return " / ".join(" ".join("".join(message).split()) for message in found)
 
     @property
     def rows(self) -> list[Row]:

@@ -116,9 +116,9 @@ class Inventory:
         return self.hosts[name]
 
 
-def result(name: str, action: str, **found: Any) -> Any:
+def result(name: str, action: str, task: dict[str, Any] | None = None, **found: Any) -> Any:
     host = SimpleNamespace(get_name=lambda: name)
-    return SimpleNamespace(host=host, task=SimpleNamespace(action=action), result=found)
+    return SimpleNamespace(host=host, task=SimpleNamespace(action=action, vars=task or {}), result=found)
 
 
 class Run:
@@ -163,6 +163,14 @@ def test_a_server_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a       two    failed" in said
     assert "b       two    not reached" in said
     assert "a: no Docker." in said
+
+
+def test_a_server_before_which_the_rollout_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, "ab")
+    run.callback.v2_runner_on_unreachable(result("a", report.RELEASE, msg="Connection closed"))
+    stops = result("b", "ansible.builtin.assert", {report.NOT_REACHED: True}, msg="The rollout stops before b")
+    run.callback.v2_runner_on_failed(stops)
+    assert "b       two    not reached" in run.ends()
 
 
 def test_a_run_that_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,10 +89,9 @@ def _network(names: str, *labels: str) -> Change:
 
 
 def _middleware(*settings: str) -> Injection:
-    """One of the owner's, before the agent's router."""
-    return _agent(
-        _label("http.routers.ROUTER.middlewares: own", *(f"http.middlewares.own.{line}" for line in settings))
-    )
+    """One of the owner's, before the agent's router, in place of ours."""
+    own = _label("http.routers.ROUTER.middlewares: own", *(f"http.middlewares.own.{line}" for line in settings))
+    return _agent(lambda content: own(re.sub(r"      traefik\.\S+\.middlewares: .*\n", "", content)))
 
 
 def _flag(text: str) -> Injection:
@@ -152,7 +151,7 @@ def _too_old(stand: Stand) -> Iterator[None]:
     setting = "[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
     stand.shell(f"mkdir -p $(dirname {path}); cat > {path}; {restart}", "root", text=setting)
     try:
-        with _traefik(_instead(r"image: traefik:\S+", f"image: {images.TRAEFIK_OLD}"))(stand):
+        with _traefik(_instead(r'image: "traefik:\S+', f'image: "{images.TRAEFIK_OLD}"'))(stand):
             yield
     finally:
         stand.shell(f"rm {path}; {restart}", "root")
@@ -315,7 +314,7 @@ _LABELS: dict[str, Injection] = {
     "the label traefik.enable is false": _agent(_instead('enable: "true"', 'enable: "false"')),
     "the router has a wrong name in its rule": _agent(_instead(DOMAIN, f"x{DOMAIN}")),
     "the router has no rule": _agent(_instead(r"      traefik\S+\.rule: .*\n", "")),
-    "the router's rule cannot be read": _agent(_instead(r"`\)\n", "`\n")),
+    "the router's rule cannot be read": _agent(_instead(r'`\)"\n', '`"\n')),
     "the router listens on the wrong entry point": _agent(_instead("points: websecure", "points: web")),
     "the router wants an entry point that there is not": _agent(_instead("points: websecure", "points: https")),
     "Traefik is sent to a wrong port of the container": _agent(_instead('port: "80"', 'port: "8080"')),

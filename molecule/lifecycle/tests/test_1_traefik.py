@@ -111,6 +111,6 @@ def test_an_upgrade_that_fails_is_undone(server, visitor):
     assert "'Replace Traefik' failed" in run.messages[-1]
     assert "the previous Traefik serves" in run.messages[-1]
     assert visitor.until(PUBLIC, 200).status == 200
-    assert "image: traefik:" in server.file(f"{HOME}/docker-compose.yml").content_string
+    assert 'image: "traefik:' in server.file(f"{HOME}/docker-compose.yml").content_string
     again = playbook.run(UPGRADE)
     assert (again.status, again.changed) == (0, []), again

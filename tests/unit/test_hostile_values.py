@@ -37,7 +37,7 @@ GOOD: dict[str, list[Any]] = {
     "agents": [[{"name": "b"}], []],
     "only": ["one"],
     "page": [""],
-    "profile": ["streamlit", "gradio", "fastapi", "n8n", "generic"],
+    "profile": ALL_AGENT_OPTIONS["agent_proxy_profile"]["choices"],
     "target_url": ["https://a.example", "http://app:8501", None, ""],
     "domain": ["a.example", None, ""],
     "parent_domain": ["example.org"],

@@ -151,8 +151,11 @@ def test_fault(chain: Chain, fault: str, state: str, here: str, there: str) -> N
     with chain.edge.faulty(ECHO, fault):
         found, curl = chain.agent(timeout=6)
         tunnel = chain.tunnel(timeout=1.5)
-    assert (found["reason"], found["state"], found["status"]) == (here, state, 503), found["error"]
-    assert found["headers"]["retry-after"]
+    # An answer of ngrok's own to a handshake passes as it is, and is named; where there was none, nginx gives one.
+    ngroks = fault.startswith("ERR_")
+    status = tunnel["status"] if ngroks else 503
+    assert (found["reason"], found["state"], found["status"]) == (here, state, status), found["error"]
+    assert ngroks or found["headers"]["retry-after"]
     agree(found, curl)
     assert tunnel["reason"] == there, tunnel["error"]
     assert tunnel["ngrok_code"] == (fault if fault.startswith("ERR_") else "")

@@ -32,7 +32,8 @@ from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _rollout
 
-RELEASE, CURL = "locki.vaettir.agent_release", "locki.vaettir.websocket_curl"
+RELEASE = "locki.vaettir.agent_release"
+CURL = "locki.vaettir.websocket_curl"
 NOT_REACHED = "__vaettir_not_reached"  # variable of a task that fails for another server's sake
 GROUP = "vaettir_rollout"  # the servers that a deploy has chosen
 

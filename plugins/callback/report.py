@@ -22,11 +22,13 @@ requirements:
   - C(callbacks_enabled = locki.vaettir.report) in the section C([defaults]) of ansible.cfg
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from ansible import constants, context
+from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
@@ -105,5 +107,7 @@ class CallbackModule(CallbackBase):
     def _agents(self, variables: Any, host: Any) -> list[str]:
         """Those that this run was about."""
         known = variables.get_vars(play=self.play, host=host)
-        templar = Templar(DataLoader(), variables=known)
-        return _rollout.names(templar.template(known.get("vaettir_agents") or []), known.get("agent"))
+        declared = known.get("vaettir_agents") or []
+        with contextlib.suppress(AnsibleError):  # a value that is not there is no reason to say nothing
+            declared = Templar(DataLoader(), variables=known).template(declared)
+        return _rollout.names(declared, known.get("agent"))

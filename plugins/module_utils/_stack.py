@@ -190,6 +190,7 @@ def of_docker(root: str, ports: list[int], project: str, there: list[dict[str, A
     traefik = traefik_state(_docker.called(there, f"{project}-traefik-1"))
     return {
         "traefik": traefik,
+        "docker_api": _docker.running(_docker.called(there, f"{project}-docker-api-1")),
         "routers": [router for container in running for router in _traefik.routers(container)],
         "taken_ports": taken_ports(ports, traefik["ports"], running),
         **project_state(root, project, there),

@@ -178,6 +178,10 @@ routers:
     agent:
       description: The agent whose container it is. Empty for one of somebody else's.
       type: str
+docker_api:
+  description: Whether the container runs through which Traefik reads Docker.
+  type: bool
+  returned: always
 taken_ports:
   description: Ports of O(ports) that another program listens on.
   type: list

@@ -40,13 +40,18 @@ class Server:
     def rows(self) -> list[dict[str, Any]]:
         """One for each agent; where there is none, one for the server."""
         if self.released is not None:
-            return report.final_rows(self.released, self.curl, self.again)
+            made = report.final_rows(self.released, self.curl, self.again)
+            return [*made, self._lost_afterwards()] if self.lost else made
         outcome = LOST if self.lost else FAILED if self.failed else NOT_REACHED
         told = (
             f"{self.name} was lost ({self.lost}): nothing unverified stays active there." if self.lost else self.failed
         )
         rows = [_row(self.name, agent, outcome) for agent in self.agents or [""]]
         return [{**rows[0], "message": " ".join(told.split())}, *rows[1:]]
+
+    def _lost_afterwards(self) -> dict[str, Any]:
+        told = f"{self.name} was lost ({self.lost}) after its releases: `verify-agent.yml` looks at them."
+        return {**_row(self.name, "", LOST), "message": " ".join(told.split())}
 
 
 def _row(server: str, agent: str, outcome: str) -> dict[str, Any]:
@@ -72,6 +77,7 @@ def again(cli: Mapping[str, Any], inventory: Sequence[str]) -> str:
         *(word for path in inventories for word in ("-i", path)),
         *cli.get("args", ()),
         *(["-l", cli["subset"]] if cli.get("subset") else []),
+        *(f"--{mode}" for mode in ("check", "diff") if cli.get(mode)),
         *(word for agent in agents[-1:] for word in ("-e", agent)),
     ]
     more = sorted({name for name, _value in given if name not in ("agent", "report_file")})

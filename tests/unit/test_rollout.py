@@ -54,6 +54,12 @@ def test_what_curl_contradicted() -> None:
     assert found.rows()[0]["outcome"] == "rolled back"
 
 
+def test_a_server_that_is_lost_after_its_release() -> None:
+    found = server("a", released=[ROW], lost="Connection closed")
+    assert outcomes(found) == [("demo", "one", "released"), ("a", "", "lost")]
+    assert not _rollout.whole(found.rows())
+
+
 def test_results_of_other_modules_are_none_of_it() -> None:
     found = server("a")
     found.note("", {"agents": [ROW]})
@@ -78,6 +84,7 @@ def test_the_command_comes_last_and_only_where_something_is_left() -> None:
         ({"extra_vars": ("agent=a", "agent=b c=d")}, "deploy-agent.yml -e agent=b (and the same c)"),
         ({"extra_vars": ("report_file=x",), "subset": "b,c"}, "deploy-agent.yml -l b,c"),
         ({"inventory": ["my hosts"]}, "-i 'my hosts' deploy-agent.yml"),
+        ({"check": True, "diff": True, "subset": ""}, "deploy-agent.yml --check --diff"),
         (
             {"extra_vars": ('{"stack_secret": "hunter2"}', "secret=hunter3")},
             "deploy-agent.yml (and the same -e, secret)",

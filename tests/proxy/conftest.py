@@ -11,6 +11,7 @@ import pytest
 
 from tests.rig import ca, servers
 from tests.rig.edge_client import Edge
+from tests.rig.shell import run
 
 from . import stand
 
@@ -32,6 +33,26 @@ def outside() -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def edge(outside: dict[str, Any]) -> Edge:
     return Edge(outside["control"])
+
+
+@pytest.fixture(scope="module")
+def settings(agent: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Of the agent that `image` and `own` are about; a module may have others."""
+    return agent()
+
+
+@pytest.fixture(scope="module")
+def image(settings: dict[str, Any]) -> Iterator[str]:
+    tag = stand.build(settings)
+    yield tag
+    stand.remove_image(tag)
+
+
+@pytest.fixture(scope="module")
+def own(image: str, settings: dict[str, Any]) -> dict[str, str]:
+    """What the image and its environment are, in its own words."""
+    words = [word for key, value in stand.environment(settings).items() for word in ("-e", f"{key}={value}")]
+    return stand.parse_state(run(["docker", "run", "--rm", *words, image, "state"]).stdout)
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,6 @@ from .visitor import ask, handshake_headers, shake_hands
 HOST = "ocapistaine.vaettir.example"
 
 
-@pytest.fixture(scope="module")
-def image(agent: Callable[..., dict[str, Any]]) -> Iterator[str]:
-    tag = stand.build(agent())
-    yield tag
-    stand.remove_image(tag)
-
-
 def start(image: str, *command: str, **env: str) -> tuple[int, str, str]:
     words = [word for key, value in env.items() for word in ("-e", f"{key}={value}")]
     done = run(["docker", "run", "--rm", *words, image, *(command or ("render", "/tmp"))], check=False)

@@ -36,20 +36,6 @@ def settings(agent: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     return agent(worker_processes=1, extra_origins=[f"http://{HOST}"])
 
 
-@pytest.fixture(scope="module")
-def image(settings: dict[str, Any]) -> Iterator[str]:
-    tag = stand.build(settings)
-    yield tag
-    stand.remove_image(tag)
-
-
-@pytest.fixture(scope="module")
-def own(image: str, settings: dict[str, Any]) -> dict[str, str]:
-    """What the image and the test's environment say of themselves."""
-    words = [word for key, value in stand.environment(settings).items() for word in ("-e", f"{key}={value}")]
-    return stand.parse_state(run(["docker", "run", "--rm", *words, image, "state"]).stdout)
-
-
 @pytest.fixture
 def releases(tmp_path: Path) -> Path:
     (tmp_path / "releases").mkdir()

@@ -29,20 +29,6 @@ def settings() -> dict[str, Any]:
     return stand.settings(worker_processes=1)
 
 
-@pytest.fixture(scope="module")
-def image(settings: dict[str, Any]) -> Iterator[str]:
-    tag = stand.build(settings)
-    yield tag
-    stand.remove_image(tag)
-
-
-@pytest.fixture(scope="module")
-def own(image: str, settings: dict[str, Any]) -> dict[str, str]:
-    """What the image and its environment are, in its own words."""
-    words = [word for key, value in stand.environment(settings).items() for word in ("-e", f"{key}={value}")]
-    return stand.parse_state(run(["docker", "run", "--rm", *words, image, "state"]).stdout)
-
-
 class Releases:
     """Of an agent: ONE is committed, and a process can switch to the others."""
 

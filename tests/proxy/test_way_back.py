@@ -22,17 +22,9 @@ from .visitor import ask
 HOST = "ocapistaine.vaettir.example"
 
 
-@pytest.fixture(scope="module")
-def image(agent: Callable[..., dict[str, Any]]) -> Iterator[str]:
-    tag = stand.build(agent())
-    yield tag
-    stand.remove_image(tag)
-
-
 @pytest.fixture
-def waiting(image: str, agent: Callable[..., dict[str, Any]]) -> Iterator[stand.Proxy]:
+def waiting(image: str, settings: dict[str, Any]) -> Iterator[stand.Proxy]:
     """A proxy that has met no outage yet."""
-    settings = agent()
     with stand.container(image, settings, stand.environment(settings)) as proxy:
         yield proxy
 

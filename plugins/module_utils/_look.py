@@ -24,7 +24,6 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 def unchanged(agents: list[Managed]) -> dict[str, Outcome]:
     """What came of those that need no transaction. Whatever fails here is the transaction's to say."""
-
     try:
         agents = [agent for agent in agents if not agent.copy(Undo(touch=False))]
         look(agents)

@@ -20,7 +20,6 @@ DOMAIN_REGEX = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61
 TARGET_URL_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
 ORIGIN_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
 # What stands in nginx's, Docker's and compose's own files as it is written in the inventory.
-PATH_REGEX = r"^(/[A-Za-z0-9._~/-]{0,1000})?$"
 PATH_AND_QUERY_REGEX = r"^(/[A-Za-z0-9._~/-]{0,1000}(\?[A-Za-z0-9._~=&/-]{0,1000})?)?$"
 COUNT_REGEX = r"^[1-9][0-9]{0,8}$"
 # A registry's host, which has a dot or a port; the name; tag and digest (the grammar of Docker's references).

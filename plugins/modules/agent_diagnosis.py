@@ -20,15 +20,8 @@ author:
 extends_documentation_fragment:
   - locki.vaettir.attributes.info
   - locki.vaettir.attributes
+  - locki.vaettir.server
 options:
-  root:
-    description: The project folder. A leading C(~) is the login user's home.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
   ports:
     description: TCP ports that Traefik is to publish.
     type: list

@@ -17,15 +17,8 @@ author:
 extends_documentation_fragment:
   - locki.vaettir.attributes.info
   - locki.vaettir.attributes
+  - locki.vaettir.server
 options:
-  root:
-    description: The project folder. A leading C(~) is the login user's home.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
   ca_path:
     description: PEM file of the authority of Traefik's certificate, on the server. Empty for the system's own.
     type: path

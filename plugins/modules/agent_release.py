@@ -24,6 +24,7 @@ author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
   - locki.vaettir.attributes
+  - locki.vaettir.server
 attributes:
   check_mode:
     support: full
@@ -32,14 +33,6 @@ attributes:
     support: full
     details: Shows the text of every file that differs, but of C(.env) only the names of the keys. Secrets are hidden.
 options:
-  root:
-    description: Absolute path of the project folder.
-    type: path
-    required: true
-  project:
-    description: Name of the compose project.
-    type: str
-    default: vaettir
   state:
     description:
       - V(present) releases what O(agents) say.

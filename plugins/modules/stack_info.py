@@ -18,20 +18,13 @@ author:
 extends_documentation_fragment:
   - locki.vaettir.attributes.info
   - locki.vaettir.attributes
+  - locki.vaettir.server
 options:
-  root:
-    description: The project folder. A leading C(~) is the login user's home.
-    type: path
-    required: true
   ports:
-    description: TCP ports that Traefik is to publish.
+    description: TCP ports that Traefik is to publish. The Traefik of O(project) may already hold them.
     type: list
     elements: int
     default: []
-  project:
-    description: Name of the compose project. Its Traefik may already hold these ports.
-    type: str
-    default: vaettir
   control_time:
     description: The control node's clock as it asks, in seconds since 1970, to be given back next to the server's own.
     type: float
@@ -255,9 +248,8 @@ from ansible_collections.locki.vaettir.plugins.module_utils import _module, _sta
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "required": True},
+            **_module.SERVER,
             "ports": {"type": "list", "elements": "int", "default": []},
-            "project": {"type": "str", "default": "vaettir"},
             "control_time": {"type": "float", "default": 0},
             "definition": {"type": "str", "default": ""},
         },

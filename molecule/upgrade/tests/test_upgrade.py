@@ -15,7 +15,7 @@ from tests.rig import playbook, snapshot, steps
 from tests.rig.releases import ONE, ROLLBACK, TWO, Stand, public, release_json, undisturbed
 from tests.rig.shell import STATE, wait_for
 
-FORMER = STATE / "collections-0.1.0"  # as in molecule.yml
+COLLECTIONS_0_1_0 = STATE / "collections-0.1.0"  # as in molecule.yml
 UNVERIFIED = 60  # seconds that it may serve
 SERVE = ["serve"]  # the image's own command
 
@@ -35,12 +35,12 @@ def half_made(stand: Stand, agent: str) -> str:
 
 def rolled_back(stand: Stand, agent: str) -> str:
     """The agent's container is one of 0.1.0 again; its release."""
-    former = stand.releases(agent)[0]
+    previous = stand.releases(agent)[0]
     extra = {"vaettir_agents": [{**ONE, **stand.settings}, TWO]}
-    run = playbook.run(ROLLBACK, "-e", f"agent={agent}", "-e", f"release={former}", extra=extra)
-    assert (run.status, stand.release(agent)) == (0, former), run
+    run = playbook.run(ROLLBACK, "-e", f"agent={agent}", "-e", f"release={previous}", extra=extra)
+    assert (run.status, stand.release(agent)) == (0, previous), run
     stand.has_drained()
-    return former
+    return previous
 
 
 def test_the_first_run_replaced_each_container_once(stand: Stand):
@@ -62,7 +62,7 @@ def test_traefik_was_not_touched(stand: Stand):
     assert "/var/run/docker.sock" in {mount["Source"] for mount in found["Mounts"]}
 
 
-def test_status_knows_the_former_releases(stand: Stand, tmp_path: Path):
+def test_status_knows_the_releases_of_0_1_0(stand: Stand, tmp_path: Path):
     written = tmp_path / "status.json"
     run = playbook.run("locki.vaettir.status", "-e", f"status_file={written}")
     assert run.status == 0, run
@@ -89,7 +89,7 @@ def test_a_variable_that_is_gone_is_refused(stand: Stand, entry, options, messag
     assert not run.of("ok", stand.server) or not run.changed
 
 
-def test_a_former_run_that_was_killed_right_after_its_switch(stand: Stand):
+def test_a_run_of_0_1_0_that_was_killed_right_after_its_switch(stand: Stand):
     """Its release was not verified: the next run goes back to the one that was, which is what the inventory says."""
     verified = rolled_back(stand, "two")
     size = stand.in_force("two")
@@ -99,7 +99,7 @@ def test_a_former_run_that_was_killed_right_after_its_switch(stand: Stand):
             *("-e", "agent=two"),
             extra={"vaettir_agents": [{**ONE, **stand.settings}, {**TWO, "max_body_size": "44m"}]},
             when=("Look at the container again", playbook.kill),
-            collections=FORMER,
+            collections=COLLECTIONS_0_1_0,
         )
         assert killed.status < 0, killed
         assert {"before", "lock"} <= set(half_made(stand, "two").split())
@@ -113,12 +113,12 @@ def test_a_former_run_that_was_killed_right_after_its_switch(stand: Stand):
 
 
 def test_rollback_to_a_release_that_0_1_0_made(stand: Stand):
-    former = stand.releases()[0]
+    previous = stand.releases()[0]
     with stand.visitors("rollback to a release of 0.1.0, and back by a deploy") as visitors:
-        run, _seconds = stand.rollback("one", "-e", f"release={former}")
+        run, _seconds = stand.rollback("one", "-e", f"release={previous}")
         assert run.status == 0, run
-        assert (stand.in_force(), stand.release()) == ("21m", former)
-        assert command(stand, "one") == ["serve", former]
+        assert (stand.in_force(), stand.release()) == ("21m", previous)
+        assert command(stand, "one") == ["serve", previous]
         assert stand.deploy().row("one").outcome == "released"
         assert (stand.in_force(), command(stand, "one")) == ("22m", SERVE)
         stand.has_drained()
@@ -128,15 +128,15 @@ def test_rollback_to_a_release_that_0_1_0_made(stand: Stand):
 
 def test_a_rollback_to_0_1_0_that_is_killed(stand: Stand):
     """The container of 0.1.0 knows no switch, and still gives way by itself to the release that was verified."""
-    container, former = stand.ids()["vaettir-one-1"], stand.releases()[0]
+    container, previous = stand.ids()["vaettir-one-1"], stand.releases()[0]
     with stand.visitors("a killed rollback to a release of 0.1.0") as visitors:
         with steps.watch(stand.server, "one", "watched", kill=True) as watch:
-            run, _seconds = stand.rollback("one", "-e", f"release={former}")
+            run, _seconds = stand.rollback("one", "-e", f"release={previous}")
             watch.begun()
         assert run.status != 0, run
         unhealthy = "docker ps -q --filter health=unhealthy --filter name=^vaettir-one-1$"
         wait_for("its end", lambda: stand.shell(unhealthy), UNVERIFIED)
-        assert stand.release() != former
+        assert stand.release() != previous
         assert stand.deploy().row("one").outcome == "unchanged"
     undisturbed(visitors)
     assert stand.ids()["vaettir-one-1"] == container

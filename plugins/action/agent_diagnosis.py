@@ -4,20 +4,25 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.locki.vaettir.plugins.filter.diagnosis import addresses
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _probe, _questions
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _probe, _questions, _visitor
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _call
 
 AT_ONCE = 8  # agents
+NGROK_API = "http://127.0.0.1:4040/api/tunnels"
 # The module's options that the server needs, and what is not given.
-SERVERS = {"root": "", "project": "vaettir", "ports": [], "definition": "", "ca_path": ""}
-OWN = {"only": [], "errors": {}, "address": "", "tls": "acme", "tls_ca": ""}
+SERVERS = {"root": "", "project": "vaettir", "ports": [], "definition": "", "ca_path": "", "silence": 10}
+OWN = {"only": [], "errors": {}, "address": "", "tls": "acme", "tls_ca": "", "app_url": ""}
 
 
 @dataclass(frozen=True)
@@ -29,21 +34,54 @@ class Server:
     project: str
     tls: str
     tls_ca: str
+    app_url: str = ""
+    silence: float = 10
 
 
 def visit(agent: dict[str, Any], server: Server) -> dict[str, Any]:
     """The public name, as a visitor; and who stands where."""
     resolved = addresses(agent["domain"])
     own = agent["domain"].endswith(".localhost")  # the control node's, whatever its resolver says
-    public = _probe.ask(
-        _questions.public_url(agent),
-        address=resolved[0] if own else "",
-        origin=agent["public_origin"],
-        upgrade=_questions.upgrade(agent),
-        ca_path=server.tls_ca,
-        timeout=_questions.CHAIN_TIMEOUT,
-    )
-    return {"public": public, "control": {"addresses": resolved, "server_addresses": addresses(server.address)}}
+    silence = float(server.silence)
+    plan = _visitor.plan(agent, silence=silence, seconds=silence + _visitor.BESIDES)
+    origin = str(agent["public_origin"])
+    public = _visitor.Place("public", origin, tuple(resolved), origin, ca_path=server.tls_ca)
+    names = _visitor.own_names(agent)
+
+    def ask() -> dict[str, Any]:
+        return _probe.ask(
+            _questions.public_url(agent),
+            address=resolved[0] if own else "",
+            origin=origin,
+            upgrade=_questions.upgrade(agent),
+            ca_path=server.tls_ca,
+            timeout=_questions.CHAIN_TIMEOUT,
+        )
+
+    work: dict[str, Callable[[], Any]] = {"probe": ask}
+    if resolved:
+        work["public"] = partial(_visitor.visit, public, plan, names)
+    if server.app_url:
+        laptop = _visitor.Place("laptop", server.app_url.rstrip("/"), (), server.app_url.rstrip("/"))
+        work["laptop"] = partial(_visitor.visit, laptop, plan, names)
+        work["ngrok"] = ngrok
+    done = _visitor.at_once(work, plan.seconds + _visitor.GRACE)
+    return {
+        "public": done.get("probe", {}),
+        "control": {"addresses": resolved, "server_addresses": addresses(server.address)},
+        "visits": {name: done[name] for name in ("public", "laptop") if name in done},
+        "ngrok": done.get("ngrok", {}),
+    }
+
+
+def ngrok() -> dict[str, Any]:
+    """What the ngrok agent of this machine says of its tunnels, by their public names."""
+    try:
+        with urllib.request.urlopen(NGROK_API, timeout=3) as answer:
+            tunnels = json.load(answer)["tunnels"]
+        return {"tunnels": {one["public_url"]: one["config"]["addr"] for one in tunnels}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {"error": str(error)}
 
 
 def elsewhere(agent: dict[str, Any], found: dict[str, Any], tunnel: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +112,8 @@ def judge(
             "agent": _questions.described(agent, server.name, server.project, server.tls),
             "stack": stack,
             "found": entry["found"],
+            "visits": {**(entry.get("visits") or {}), **outside.get("visits", {})},
+            "ngrok": outside.get("ngrok", {}),
             "probes": {**entry["probes"], "elsewhere": far, "public": outside.get("public", {})},
             "control": {"time": time.time(), **outside.get("control", {})},
         }
@@ -94,7 +134,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         variables, args = task_vars or {}, {**SERVERS, **OWN, **self._task.args}
-        about = {key: args[key] for key in ("address", "project", "tls", "tls_ca")}
+        about = {key: args[key] for key in ("address", "project", "tls", "tls_ca", "app_url", "silence")}
         server = Server(name=variables["inventory_hostname"], **about)
         only = args["only"]
         wanted = [name for name in args["names"] if name in (only or [name])]

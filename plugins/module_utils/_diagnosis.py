@@ -11,8 +11,28 @@ from __future__ import annotations
 import re
 from typing import Any, Collection
 
-from . import _rules_public, _rules_server, _rules_traefik, _rules_tunnel
-from ._chain import BROKEN, DEPENDS, DNS, NGINX, OK, SERVER, TLS, TRAEFIK, UNKNOWN, WARN, Chain, Match, Question, Rule
+from . import _bisect, _rules_public, _rules_server, _rules_traefik, _rules_tunnel
+from ._chain import (
+    AGENT,
+    APP,
+    BROKEN,
+    DEPENDS,
+    DNS,
+    EDGE,
+    HOPS,
+    NGINX,
+    OK,
+    SERVER,
+    TLS,
+    TRAEFIK,
+    TUNNEL,
+    UNKNOWN,
+    WARN,
+    Chain,
+    Match,
+    Question,
+    Rule,
+)
 
 _PARTS = (_rules_tunnel, _rules_server, _rules_traefik, _rules_public)
 QUESTIONS: tuple[Question, ...] = tuple(question for part in _PARTS for question in part.QUESTIONS)
@@ -57,7 +77,84 @@ def finding(question: Question, chain: Chain) -> dict[str, str]:
 def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
     """One for each question, from the app to the visitor."""
     chain = Chain(facts)
-    return [finding(question, chain) for question in QUESTIONS]
+    return _with_visits([finding(question, chain) for question in QUESTIONS], chain, facts)
+
+
+# The hop that is to blame where a place fails, and the one behind it does not.
+_HOPS = {"laptop": APP, "tunnel": EDGE, "container": SERVER, "nginx": NGINX, "traefik": TRAEFIK, "public": DNS}
+_LOOK = {  # where to look, of what no rule explains
+    APP: "on the laptop: start the app again, and read what it prints; with `-e app_url=http://127.0.0.1:PORT` there,"
+    " `{diagnose}` tells the app and ngrok apart",
+    AGENT: "on the laptop: `ngrok http --url={target_url} PORT`",
+    EDGE: "on the laptop: start ngrok again without its traffic policy, and look at dashboard.ngrok.com",
+    SERVER: "on {server}: `sudo systemctl restart docker`, and look at `sudo iptables -L DOCKER-USER -n -v`",
+    NGINX: "on {server}: `docker restart {container}`, then `{deploy}`; it says more with `docker logs {container}`",
+    TRAEFIK: "on {server}: `docker restart {traefik}`, then `{deploy}`; look at its middlewares, in"
+    " {root}/traefik/dynamic as well",
+    DNS: "look for a proxy, a firewall or another server between: `curl -sv {public_origin} -o /dev/null`",
+}
+
+
+def _visits(chain: Chain, facts: dict[str, Any]) -> dict[str, Any]:
+    visits = {name: visit for name, visit in (facts.get("visits") or {}).items() if visit}
+    return {name: visit for name, visit in visits.items() if name != "public" or chain.public}
+
+
+def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any]) -> list[dict[str, str]]:
+    """The visits' rows. Where no rule explains what a visitor meets, the place where it begins is broken."""
+    visits = _visits(chain, facts)
+    if not visits:
+        return found
+    faults = [] if chain.misled else _bisect.faults(visits)
+    rows = {name: _row(name, visits[name]) for name in _bisect.PLACES if name in visits}
+    if faults:
+        fault = faults[0]
+        last = _hop(fault, chain, facts)
+        found = [_cleared(one, fault, last) for one in found]
+        if not any(_explains(one, fault) for one in found):
+            verdict = WARN if fault.word == _bisect.ONCE else BROKEN
+            rows[fault.place].update(hop=last, verdict=verdict, **_generic(fault, last, chain))
+    return sorted([*found, *rows.values()], key=lambda one: HOPS.index(one["hop"]))
+
+
+def _row(name: str, visit: Any) -> dict[str, str]:
+    found = {"hop": _HOPS[name], "asked": f"a visitor, {_bisect.PLACES[name]}", "found": _bisect.summary(visit)}
+    return {**found, "verdict": OK if found["found"] else UNKNOWN, "rule": "", "why": "", "fix": ""}
+
+
+def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
+    if fault.place == "traefik" and not chain.container.get("running"):
+        return NGINX
+    if fault.place != "tunnel":
+        return _HOPS[fault.place]
+    if fault.behind != "laptop":
+        return APP
+    tunnels = (facts.get("ngrok") or {}).get("tunnels")
+    return EDGE if tunnels and chain.target in tunnels else AGENT
+
+
+def _explains(one: dict[str, str], fault: _bisect.Fault) -> bool:
+    """A broken hop between the place where it fails and the one where it does not."""
+    begin = HOPS.index(_HOPS[fault.behind]) + 1 if fault.behind else 0
+    within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_HOPS[fault.place])
+    outside = fault.place == "public" and one["hop"] in (TLS, DNS)
+    causes = one["hop"] in (SERVER, NGINX) and fault.place == "traefik"
+    return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
+
+
+def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str) -> dict[str, str]:
+    """The tunnel is not what is broken where it answers a visitor's every question."""
+    beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
+    suspected = one["verdict"] == BROKEN and one["hop"] in TUNNEL and beyond and fault.word == _bisect.FAILS
+    return {**one, "verdict": WARN} if suspected else one
+
+
+def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:
+    often = "" if fault.always else f", {fault.bad} of {fault.asked} times"
+    there = f"; {_bisect.PLACES[fault.behind]}: {fault.there}" if fault.behind else ""
+    what = "is slow" if fault.word == _bisect.SLOWER else "is another one" if fault.word == _bisect.DIFFERS else "fails"
+    why = f"a visitor's {fault.question} {what} {_bisect.PLACES[fault.place]} ({fault.here}{often}{there})"
+    return {"rule": "visitor", "why": " ".join(why.split()), "fix": _filled(_LOOK[hop], chain.words())}
 
 
 def beforehand(facts: dict[str, Any]) -> list[dict[str, str]]:
@@ -89,7 +186,13 @@ def sentence(facts: dict[str, Any], found: list[dict[str, str]]) -> str:
     words, one = Chain(facts).words(), first(found)
     who = f"{words['agent']} on {words['server']}"
     if not one:
-        return f"{who}: every hop that could be asked works."
+        public = _visits(Chain(facts), facts).get("public") or []
+        late = _bisect.unasked(public)
+        if late:
+            return f"{who}: every hop that answered in time works; not waited for: {', '.join(late)}."
+        if public:
+            return f"{who}: every hop works; from outside: {_bisect.summary(public)}."
+        return f"{who}: every hop that could be asked works; nobody asked from outside."
     begin = "broken" if one["verdict"] == BROKEN else "works, but"
     return f"{who}: {begin} {told(one)}"
 

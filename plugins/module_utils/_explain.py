@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from . import _diagnosis, _facts, _questions
@@ -24,6 +24,7 @@ class Explanation:
     expected: Expectation
     container: dict[str, Any] | None
     answers: dict[str, dict[str, Any]]
+    visits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def of(self, answer: Answer) -> str:
         page_is_fine = self.expected.offline and (answer.is_page or bool(answer.state))
@@ -47,4 +48,6 @@ class Explanation:
         server, agent = self.server, dict(self.settings)
         known = _facts.gather(server.root, server.project, agent, server.ca_path, self.container, self.answers)
         told = _questions.described(agent, server.name, server.project, "acme" if server.acme else "files")
-        return _diagnosis.diagnosis({"agent": told, "stack": dict(server.stack), **known}, without)
+        return _diagnosis.diagnosis(
+            {"agent": told, "stack": dict(server.stack), **known, "visits": self.visits}, without
+        )

@@ -12,9 +12,11 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Callable
 
 from . import (
+    _bisect,
     _certificate,
     _containers,
     _docker,
@@ -26,11 +28,12 @@ from . import (
     _questions,
     _release,
     _traefik,
+    _visitor,
 )
 
 _TAIL = 200  # lines of a log
-_SHORT = 15  # seconds for a command in a container
-_WORKERS = 6  # questions that one agent's chain is asked at once
+_SHORT = 5  # seconds for a command in a container
+_WORKERS = 7  # questions that one agent's chain is asked at once
 _WHEN = re.compile(r"^[0-9T:.+Z-]+ ")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)")
@@ -46,7 +49,7 @@ _CONNECT = (
 def log(container: dict[str, Any]) -> list[str]:
     """Of its last start: what it said before is over."""
     words = ("--tail", str(_TAIL), "--since", container["State"]["StartedAt"])
-    _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=20)
+    _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=8)
     return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
 
 
@@ -177,6 +180,7 @@ class Chain:
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
         self.state = _release.State()
+        self.silence: float | None = None  # seconds of a visitor's WebSocket; None: no visits
 
     def gather(self, known: dict[str, Any]) -> dict[str, Any]:
         """Everything at once, but for what rests on another answer; `known` are answers that there are already."""
@@ -189,6 +193,7 @@ class Chain:
             target = self.target(env)
             resolved = self.resolve(target)
             chain.append(pool.submit(self.ask_tunnel, known, target, resolved["addresses"]))
+            visits = pool.submit(self.visits, target, resolved)
             reach, page = (pool.submit(work, target, resolved["addresses"]) for work in (self.reach, self.page))
             found = {
                 "error": self.server.error,
@@ -207,13 +212,33 @@ class Chain:
                 "traefik": proxy.result(),
             }
             probes = {name: answer for asked in chain for name, answer in asked.result().items()}
-        return {"found": found, "probes": probes}
+            return {"found": found, "probes": probes, "visits": visits.result()}
 
     def look(self) -> None:
         """What the container says of itself."""
         if self.container and alive(self.container):
             with contextlib.suppress(_docker.DockerError):  # what cannot be asked is not known
                 self.state = _containers.state(self.container["Id"])
+
+    def visits(self, target: str, resolved: dict[str, Any]) -> dict[str, Any]:
+        """What a visitor gets at each place of this server, whatever Traefik's certificate."""
+        if self.silence is None or self.server.error:
+            return {}
+        agent, addresses = self.agent, tuple(resolved["addresses"][:1])
+        public = str(agent["public_origin"])
+        places = [_visitor.Place("traefik", public, ("127.0.0.1",), public, verify=False)]
+        address = _docker.address(self.container) if self.container and alive(self.container) else ""
+        if address:
+            places.append(_visitor.Place("nginx", f"http://{agent['domain']}", (address,), public))
+        origin = _questions.tunnel_origin(agent, target)
+        headers = _questions.tunnel_headers(agent, origin)
+        tunnel = _visitor.Place("tunnel", target, addresses, origin, headers, self.ca_path())
+        if addresses and address and resolved["by"] == "container":
+            places.append(replace(tunnel, name="container", inside=self.container["Id"] if self.container else ""))
+        if addresses:
+            places.append(tunnel)
+        plan = _visitor.plan(agent, silence=self.silence, seconds=self.silence + _visitor.BESIDES)
+        return _bisect.tour(places, plan, _visitor.own_names(agent))
 
     # --- The questions ------------------------------------------------------------------------------------------------
 
@@ -456,11 +481,15 @@ def gather(
     container: dict[str, Any] | None = None,
     probes: dict[str, Any] | None = None,
     server: Server | None = None,
+    silence: float | None = None,
 ) -> dict[str, Any]:
-    """`found` and `probes` of an agent's chain, for _diagnosis.
+    """`found`, `probes` and `visits` of an agent's chain, for _diagnosis.
 
     `agent` are its settings (_questions.OPTIONS), `ca_path` is the authority of Traefik's certificate. `container` is
     looked at instead of the agent's current one, `probes` are answers that are not asked for again, `server` is what
-    the chains of several agents share.
+    the chains of several agents share. With `silence` a visitor's WebSocket is silent for so many seconds; without it
+    nobody visits.
     """
-    return Chain(server or Server(project), root, agent, ca_path, container).gather(probes or {})
+    chain = Chain(server or Server(project), root, agent, ca_path, container)
+    chain.silence = silence
+    return chain.gather(probes or {})

@@ -124,9 +124,19 @@ options:
     description: PEM file of the authority to trust for the public names, on the control node.
     type: str
     default: ''
+  silence:
+    description: Seconds in which a visitor's WebSocket is silent. The diagnosis takes that much and some seconds more.
+    type: float
+    default: 10
+  app_url:
+    description: >-
+      Where the app listens, for a control node that is the laptop, as in V(http://127.0.0.1:8501). It is asked there,
+      and so is ngrok's local API.
+    type: str
+    default: ''
 notes:
-  - O(names), O(only), O(errors), O(address), O(tls) and O(tls_ca) are for the control node. The server does not need
-    them.
+  - O(names), O(only), O(errors), O(address), O(tls), O(tls_ca) and O(app_url) are for the control node. The server
+    does not need them.
 """
 
 EXAMPLES = r"""
@@ -171,6 +181,11 @@ agents:
         Answers of the tunnel, of the one that is declared where another one is active and silent, of nginx, of Traefik,
         and of Traefik whatever its certificate, as M(locki.vaettir.websocket_probe) returns them. Empty for a question
         that was not asked.
+      type: dict
+    visits:
+      description: >-
+        What a visitor gets at V(traefik), V(nginx), from the agent's V(container) to the tunnel, and from the server to
+        the V(tunnel): a list of answers each. Empty where nobody could ask.
       type: dict
     found:
       description: Facts.
@@ -274,13 +289,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.locki.vaettir.plugins.module_utils import _facts, _module, _questions, _stack
 
-AT_ONCE = 4  # agents
+AT_ONCE = 12  # agents: most of the time they wait
 
 
-def ask(server: _facts.Server, root: str, ca_path: str, agent: dict[str, Any]) -> dict[str, Any]:
+def ask(server: _facts.Server, root: str, ca_path: str, silence: float, agent: dict[str, Any]) -> dict[str, Any]:
     """What is known of one agent; its failure is none of the others'."""
     try:
-        found = _facts.gather(root, server.project, agent, ca_path, server=server)
+        found = _facts.gather(root, server.project, agent, ca_path, server=server, silence=silence)
     except (*_module.STOPS, ValueError) as error:  # also of a question that cannot be asked
         return {"name": agent["name"], "failed": _module.sentence(error, root)}
     return {"name": agent["name"], **found}
@@ -291,9 +306,10 @@ def collect(params: dict[str, Any]) -> dict[str, Any]:
     server = _facts.Server(params["project"])
     look = (root, params["ports"], params["project"], params["definition"], server.containers)
     mute = bool(server.error) and not _stack.engine()["version"]
+    about = (server, root, params["ca_path"], params["silence"])
     with ThreadPoolExecutor(1 + AT_ONCE) as pool:
         stack = pool.submit(_stack.collect, *look)
-        agents = [] if mute else [pool.submit(ask, server, root, params["ca_path"], one) for one in params["agents"]]
+        agents = [] if mute else [pool.submit(ask, *about, one) for one in params["agents"]]
         return {"stack": stack.result(), "agents": [agent.result() for agent in agents]}
 
 
@@ -311,6 +327,8 @@ def main() -> None:
             "address": {"type": "str", "default": ""},
             "tls": {"type": "str", "default": "acme"},
             "tls_ca": {"type": "str", "default": ""},
+            "silence": {"type": "float", "default": 10},
+            "app_url": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _files, _names, _probe, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _files, _module, _names, _probe, _release
 from ansible_collections.locki.vaettir.plugins.module_utils._switch import Switch
 from ansible_collections.locki.vaettir.plugins.modules import agent_release
 
@@ -186,7 +186,7 @@ def test_an_authority_that_cannot_be_read_is_a_sentence(
 def test_as_ansible_calls_it(
     machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_release, "outlive_the_connection", lambda: None)
+    monkeypatch.setattr(_module, "outlive_the_connection", lambda: None)
     agent = {**SETTINGS, "files": {CONF: "one\n", FRAGMENT: "services: {}\n"}, "env": {KEY: "https://one.example"}}
     given: dict[str, Any] = {"root": str(machine.root), "server": "server1", "shared": SHARED, "agents": [agent]}
     planned = run_module(agent_release, capsys, check=True, **given)

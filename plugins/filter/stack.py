@@ -227,8 +227,7 @@ def _stays(traefik: dict[str, Any], wanted: Settings) -> str:
     unfit = _unfit(traefik, wanted)
     return (
         f"{wanted.server}: Traefik's definition changed ({'; '.join(traefik['reasons'])}), and it stays as it runs, "
-        "since a new one drops every open WebSocket of the server: `ansible-playbook upgrade-traefik.yml` "
-        "(locki.vaettir.upgrade_traefik) replaces it."
+        f"since a new one drops every open WebSocket of the server: `{_names.playbook('upgrade_traefik')}` replaces it."
         + (f" Until then this deploy cannot be verified, because {', and '.join(unfit)}." if unfit else "")
     )
 

@@ -41,6 +41,11 @@ SECRET_REGEX = r"^[A-Za-z0-9._~+/=-]{16,256}$"
 DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
 
 
+def playbook(name: str, agent: str = "") -> str:
+    """The command that a message tells a person to type: works in a checkout and where the collection is installed."""
+    return f"ansible-playbook locki.vaettir.{name}" + (f" -e agent={agent}" if agent else "")
+
+
 def env_prefix(name: str) -> str:
     """`my-agent` -> `MY_AGENT`: how an agent is spelt in environment names."""
     return name.upper().replace("-", "_")

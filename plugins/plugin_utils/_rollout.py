@@ -12,6 +12,7 @@ from typing import Any
 from ansible.parsing.splitter import parse_kv
 from ansible_collections.locki.vaettir.plugins.filter import agents as agents_filter
 from ansible_collections.locki.vaettir.plugins.filter import report
+from ansible_collections.locki.vaettir.plugins.module_utils import _names
 
 LOST, FAILED, NOT_REACHED = "lost", "failed", "not reached"
 
@@ -50,7 +51,9 @@ class Server:
         return [{**rows[0], "message": " ".join(told.split())}, *rows[1:]]
 
     def _lost_afterwards(self) -> dict[str, Any]:
-        told = f"{self.name} was lost ({self.lost}) after its releases: `verify-agent.yml` looks at them."
+        told = (
+            f"{self.name} was lost ({self.lost}) after its releases: `{_names.playbook('verify_agent')}` looks at them."
+        )
         return {**_row(self.name, "", LOST), "message": " ".join(told.split())}
 
 

@@ -48,7 +48,7 @@ def test_a_deploy_leaves_it_as_it_runs(server, visitor):
     assert traefik(server) == before
     assert (visitors.failed, visitors.dropped) == ([], []), visitors
     assert "Traefik''s definition changed" in said(run)
-    assert "`ansible-playbook upgrade-traefik.yml`" in said(run)
+    assert "`ansible-playbook locki.vaettir.upgrade_traefik`" in said(run)
 
 
 def test_a_deploy_says_what_cannot_work_until_then(deploy_stack):

@@ -48,7 +48,10 @@ class Traefik:
             return not runs
         if runs:
             self._up("docker-api")
-        self._up(*(["--no-recreate"] if runs else []), "traefik")
+        if not runs:
+            self._up("traefik")
+        elif _docker.health(_docker.inspect("container", self.name) or {"State": {}}) != "healthy":
+            self._up("--no-recreate", "traefik")  # which waits for it
         after = self._containers()
         if after[self.name] != before[self.name]:
             self._remember()

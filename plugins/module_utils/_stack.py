@@ -66,8 +66,7 @@ def published(container: dict[str, Any]) -> list[int]:
 
 def compose_hash(root: str, service: str, definition: str) -> str:
     """The service's config hash as it will be with that compose file; empty where compose cannot read the project."""
-    override = "docker-compose.override.yml"
-    files = ["-f", "-", *(["-f", override] if os.path.exists(os.path.join(root, override)) else [])]
+    files = ["-f", "-", *(["-f", _names.OVERRIDE] if os.path.exists(os.path.join(root, _names.OVERRIDE)) else [])]
     if not definition:
         return ""
     command = ["compose", *files, "--profile", "*", "config", "--hash", service]

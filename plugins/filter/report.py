@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 COLUMNS = ("server", "agent", "outcome", "url", "release", "seconds")
@@ -59,12 +60,13 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def report_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """The table, what else is worth knowing, and last what a visitor gets."""
+def report_lines(rows: list[dict[str, Any]], skipped: Sequence[str] = ()) -> list[str]:
+    """The table, what else is worth knowing, and last what a visitor gets. Servers are skipped that lack the agent."""
     notes = [f"{row['agent']} on {row['server']}: {note}." for row in rows for note in map(_plain, row["notes"])]
     seen = [f"WARNING: {row['agent']} on {row['server']}: {row['outside']}." for row in rows if row.get("outside")]
     told = [row["message"] for row in rows if row["message"]]
-    return [*_table(rows), *notes, *seen, *told]
+    others = [f"Skipped, since no agent of theirs was named: {', '.join(skipped)}."] if skipped else []
+    return [*_table(rows), *notes, *seen, *others, *told]
 
 
 def _is_verified(row: dict[str, Any]) -> bool:

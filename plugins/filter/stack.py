@@ -333,8 +333,8 @@ def _hosts_error(variable: str, pattern: Any) -> str | None:
 
 
 def _agents_named_error(variable: str, only: str) -> str | None:
-    names = [name.strip() for name in only.split(",")]
-    if not any(names) or not only.isprintable():
+    names = _names.listed(only)
+    if not names or not only.isprintable():
         return _names.refusal(variable, only, "names of vaettir_agents, separated by commas, like ocapistaine")
     return next((error for error in map(_names.agent_name_error, names) if error), None)
 

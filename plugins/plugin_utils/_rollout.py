@@ -95,7 +95,7 @@ def whole(rows: list[dict[str, Any]]) -> bool:
     return all(row["outcome"] not in (LOST, NOT_REACHED) and not row["failed"] for row in rows)
 
 
-def lines(rows: list[dict[str, Any]], command: str) -> list[str]:
+def lines(rows: list[dict[str, Any]], command: str, skipped: Sequence[str] = ()) -> list[str]:
     """The report, and last the command that continues a run which is not whole."""
     more = [f"Once that is fixed, this continues, and leaves alone what is done: {command}"] if command else []
-    return [*report.report_lines(rows), *more]
+    return [*report.report_lines(rows, skipped), *more]

@@ -49,7 +49,15 @@ def deploy(folder: Path, *options: str) -> Run:
         "report_file": str(file),
         "vault_sardines_tunnel_secret": SECRET,
     }
-    words = [VENV / "bin" / "ansible-playbook", "-i", EXAMPLE, "deploy-agent.yml", "-e", json.dumps(extra), *options]
+    words: list[str | Path] = [
+        VENV / "bin" / "ansible-playbook",
+        "-i",
+        EXAMPLE,
+        "deploy-agent.yml",
+        "-e",
+        json.dumps(extra),
+        *options,
+    ]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     report = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

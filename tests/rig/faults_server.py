@@ -23,6 +23,7 @@ DAEMON, PRELOAD = "/etc/docker/daemon.json", "/etc/ld.so.preload"
 NOBODY = "127.0.0.54"  # no DNS server
 GONE = "https://gone.ngrok-free.app"  # no tunnel of that name any more
 OLD = "nginx:1.26.3"
+HANGING = 55  # seconds: the check that is under way is stopped as well, so Docker ends it after 40
 NOTICED = 8  # seconds until Docker has seen that a container is ill, and Traefik has heard of it
 SSH = "-p tcp --dport 22 -j REJECT --reject-with tcp-reset"
 # What an owner types.
@@ -255,7 +256,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "nginx hangs",
         NGINX,
-        commands(f"docker top {CONTAINER} -o pid | tail -n +2 | xargs kill -STOP", RESTART, seconds=NOTICED),
+        commands(f"docker top {CONTAINER} -o pid | tail -n +2 | xargs kill -STOP", RESTART, seconds=HANGING),
     ),
     Fault("a hand-made conf is broken", NGINX, partial(edited, script="s/^http {/htp {/")),
     Fault(

@@ -209,8 +209,8 @@ def test_traefik_is_started_or_waited_for(changes: dict[str, Any], runs: bool) -
 def test_traefik_stays_as_it_runs() -> None:
     assert plan(DIFFERS)["stays"] == (
         "one: Traefik's definition changed (its compose service differs), and it stays as it runs, since a new one "
-        "drops every open WebSocket of the server: `ansible-playbook upgrade-traefik.yml` "
-        "(locki.vaettir.upgrade_traefik) replaces it."
+        "drops every open WebSocket of the server: `ansible-playbook locki.vaettir.upgrade_traefik` "
+        "replaces it."
     )
     assert plan({**DIFFERS, **STOPPED})["stays"] == ""
     assert plan(DIFFERS, traefik_stays=False)["stays"] == ""

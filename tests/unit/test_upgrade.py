@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _docker, _upgrade
+from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _docker, _names, _upgrade
 from ansible_collections.locki.vaettir.plugins.modules import traefik
 
 from .docker_command import Said, container
@@ -30,7 +30,7 @@ class Server:
         self.compose: list[Said] = []
         self.answers = [GOOD, GOOD]  # to the handshakes, before and after
         self.acts: list[str] = []
-        self.has_image = True
+        self.has_image, self.health = True, "healthy"
         (root / ".locki").mkdir()
         (root / ".locki" / "traefik.yml").write_text(OLD, encoding="ascii")
         (root / "docker-compose.yml").write_text(NEW, encoding="ascii")
@@ -42,7 +42,7 @@ class Server:
             return (0, '[{"Id": "an image"}]', "") if self.has_image else (1, "", "no such image")
         if words[0] == "inspect":
             found = container(words[3])
-            found["State"]["StartedAt"] = self.runs.get(words[3], "")
+            found["State"].update(StartedAt=self.runs.get(words[3], ""), Health={"Status": self.health})
             return (0, json.dumps([found]), "") if words[3] in self.runs else (1, "", "no such container")
         if words[0] == "logs":
             return 0, "", "\x1b[31mit cannot bind port 443\x1b[0m\n"
@@ -80,10 +80,13 @@ def test_a_stopped_one_is_started_and_remembered(server: Server) -> None:
     assert server.text(".locki/traefik.yml") == NEW
 
 
-def test_a_running_one_stays(server: Server) -> None:
+@pytest.mark.parametrize("health", ["healthy", "starting"])
+def test_a_running_one_stays(server: Server, health: str) -> None:
+    server.health = health
     server()
-    assert [act.rsplit(" ", 1)[-1] for act in server.acts] == ["docker-api", "traefik"]
-    assert "--no-recreate" in server.acts[1]
+    waits = [] if health == "healthy" else ["traefik"]
+    assert [act.rsplit(" ", 1)[-1] for act in server.acts] == ["docker-api", *waits]
+    assert all("--no-recreate" in act for act in server.acts[1:])
     assert server.text(".locki/traefik.yml") == OLD, "it runs as it was made"
 
 
@@ -143,7 +146,7 @@ def test_no_way_back(server: Server) -> None:
 
 
 def test_the_owners_services_are_read_for_the_way_back(server: Server) -> None:
-    (server.root / _upgrade.OVERRIDE).touch()
+    (server.root / _names.OVERRIDE).touch()
     server.compose = [(1, "", "the new one fails")]
     server("upgraded")
-    assert f"--file {_upgrade.PREVIOUS} --file {_upgrade.OVERRIDE}" in server.acts[-1]
+    assert f"--file {_upgrade.PREVIOUS} --file {_names.OVERRIDE}" in server.acts[-1]

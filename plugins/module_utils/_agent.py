@@ -15,6 +15,7 @@ from typing import Any, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from . import _bisect, _containers, _docker, _files, _names, _probe, _questions, _release, _remove, _visitor
+from ._at_once import at_once
 from ._fileset import FileSet
 from ._plan import FRAGMENT, IMAGE_FILES, Aim, Plan, Runs, compare, nginx_differs
 from ._server import PAGE, Server, Wanted
@@ -407,11 +408,7 @@ class Managed:
         self.answers = answers
         if not self.visited or traefik.reason not in GOOD:
             return Verification(traefik)
-        visit = _visitor.visit(
-            self._place("traefik", question),
-            self._plan(),
-            _visitor.own_names({**self.settings, "public_origin": question["origin"]}),
-        )
+        visit = self._visits(["traefik"], question).get("traefik", [])
         fault = _bisect.worse(visit, ())
         return Verification(_visits_answer(fault, traefik) if fault else traefik, visit=tuple(visit))
 
@@ -441,14 +438,8 @@ class Managed:
 
     def _visit(self, found: Verification, baseline: Verification | None) -> Verification:
         """What a visitor does, at the container itself and through Traefik, next to what served before."""
-        question, asked = self.question(), self._plan()
-        own = _visitor.own_names({**self.settings, "public_origin": question["origin"]})
         before: Sequence[Mapping[str, Any]] = baseline.visit if baseline else ()
-        places = {name: self._place(name, question) for name in ("nginx", "traefik")}
-        if not before:
-            places["tunnel"] = self._place("tunnel", question)
-        work = {name: partial(_visitor.visit, place, asked, own) for name, place in places.items()}
-        self.visits = _visitor.at_once(work, asked.seconds + _visitor.GRACE)
+        self.visits = self._visits(["nginx", "traefik", *([] if before else ["tunnel"])], self.question())
         before = before or self.visits.get("tunnel", ())
         for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
             fault = _bisect.worse(self.visits.get(name, ()), before)
@@ -457,8 +448,11 @@ class Managed:
                 return replace(found, direct=made) if name == "nginx" else replace(found, traefik=made)
         return found
 
-    def _plan(self) -> _visitor.Plan:
-        return _visitor.plan(self.settings, silence=VISIT_SILENCE, seconds=VISIT)
+    def _visits(self, places: Sequence[str], question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        asked = _visitor.plan(self.settings, silence=VISIT_SILENCE, seconds=VISIT)
+        own = _visitor.own_names({**self.settings, "public_origin": question["origin"]})
+        work = {name: partial(_visitor.visit, self._place(name, question), asked, own) for name in places}
+        return at_once(work, asked.seconds + _visitor.GRACE)
 
     def _place(self, name: str, question: Mapping[str, Any]) -> _visitor.Place:
         origin, agent = str(question["origin"]), dict(self.settings)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import _visitor
+from ._at_once import at_once
 
 # From the app to the visitor, with what they are called.
 PLACES = {
@@ -22,11 +23,11 @@ PLACES = {
     "traefik": "at Traefik on the server",
     "public": "from outside",
 }
-SLOW = 2000.0  # milliseconds until the first byte, besides a few times what the place behind takes
+SLOW = 1200.0  # milliseconds until the first byte, besides a few times what the place behind takes
 SLOW_ALONE = 3000.0  # where there is none behind
 TIMES = 4
 MORE, MORE_QUESTIONS = 6, 3  # how often what failed sometimes is asked at each place
-FAILS, DIFFERS, SLOWER, ONCE = "fails", "differs", "slower", "once"
+FAILS, DIFFERS, SLOWER, ONCE, MAYBE = "fails", "differs", "slower", "once", "maybe"
 Visits = Mapping[str, Sequence[Mapping[str, Any]]]
 Answers = Sequence[Mapping[str, Any]]
 
@@ -76,7 +77,9 @@ def _differs(question: str, one: Mapping[str, Any], there: Answers) -> bool:
     """Worse than what the place behind answers; an app's own refusal is the same at both."""
     if _rank(one) > max(map(_rank, there)):
         return True
-    if _rank(one) > 0 or any(map(_rank, there)) or question in (_visitor.SOCKET, _visitor.STREAM):
+    if question == _visitor.SOCKET:
+        return one.get("closed") not in {other.get("closed") for other in there}
+    if _rank(one) > 0 or any(map(_rank, there)) or question == _visitor.STREAM:
         return False
     if one["kind"] not in {other["kind"] for other in there}:
         return True
@@ -98,6 +101,29 @@ def _is_slower(one: Mapping[str, Any], there: Answers) -> bool:
     return _waits(one) > SLOW + TIMES * (max(map(_waits, there)) + float(one["line"]))
 
 
+def _is_over(here: Answers, bad: Answers) -> bool:
+    """It was asked once more, at the same moment as everywhere, and then all was well.
+
+    Nobody is silent twice, so a WebSocket that ended in its silence is not over.
+    """
+    later, silent = [one for one in here if one.get("again")], [one for one in bad if one.get("after", 0) > 1]
+    return bool(later) and not silent and not any(one in later for one in bad)
+
+
+def _is_slow(here: Answers, bad: Answers) -> bool:
+    """Each time, or more than once where it was asked more often: a busy machine is slow now and then."""
+    enough = len(here) >= MORE or len(bad) == len(here)
+    return len(bad) > 1 and enough and not _is_over(here, bad)
+
+
+def joined(first: Visits, then: Visits) -> dict[str, list[dict[str, Any]]]:
+    """Visits, and those of a second round."""
+    return {
+        name: [*map(dict, first.get(name, ())), *({**one, "again": True} for one in then.get(name, ()))]
+        for name in {**first, **then}
+    }
+
+
 def _fault(word: str, question: str, place: str, here: Answers, bad: Answers, behind: str, there: Answers) -> Fault:
     told = f"first byte after {_waits(bad[-1]) / 1000:.1f} s" if word == SLOWER else str(bad[0]["told"])
     other = f"after {max(map(_waits, there)) / 1000:.1f} s" if there and word == SLOWER else ""
@@ -114,26 +140,26 @@ def _of_place(place: str, visits: Visits) -> Iterable[Fault]:
         there: Answers = by_question(visits[behind])[question] if behind else ()
         bad: Answers = [one for one in here if not one["ok"]]
         if bad:
-            word = ONCE if len(bad) == 1 and len(here) > _visitor.AGAIN else FAILS
+            word = ONCE if _is_over(here, bad) or (len(bad) == 1 and len(here) > _visitor.AGAIN) else FAILS
             yield _fault(word, question, place, here, bad, behind, there)
             continue
         bad = [one for one in here if there and _differs(question, one, there)]
         if bad:
-            yield _fault(DIFFERS, question, place, here, bad, behind, there)
+            yield _fault(ONCE if _is_over(here, bad) else DIFFERS, question, place, here, bad, behind, there)
             continue
         bad = [one for one in here if _is_slower(one, there)]
         if bad:
             slow.append((question, here, bad, behind, there))
     if slow:
-        worst = max(slow, key=lambda one: len(one[2]))
-        once = sum(len(one[2]) for one in slow) == 1
-        yield replace(_fault(SLOWER, worst[0], place, *worst[1:]), word=ONCE if once else SLOWER)
+        worst = max(slow, key=lambda one: (_is_slow(one[1], one[2]), len(one[2])))
+        made = _fault(SLOWER, worst[0], place, *worst[1:])
+        yield made if _is_slow(worst[1], worst[2]) else replace(made, word=MAYBE)
 
 
 def faults(visits: Visits) -> list[Fault]:
-    """The worst first; of these the one next to the app."""
+    """The worst first; of these the one next to the app. What is MAYBE one is only to be asked again."""
     order = [_visitor.PAGE, _visitor.SOCKET, _visitor.STREAM]
-    words = [FAILS, DIFFERS, SLOWER, ONCE]
+    words = [FAILS, DIFFERS, SLOWER, ONCE, MAYBE]
     names = list(PLACES)
     found: dict[str, Fault] = {}  # what fails at a place fails at all after it
     for place in names:
@@ -182,11 +208,12 @@ def tour(places: Sequence[_visitor.Place], asked: _visitor.Plan, own: Iterable[s
             for place in places
             if place.name in plans
         }
-        for name, visit in _visitor.at_once(work, left + _visitor.GRACE).items():
+        for name, visit in at_once(work, left + _visitor.GRACE).items():
             found[name] += visit
 
     outer, *inner = [place.name for place in places]
-    silent = {name: replace(asked, http=False, sockets=1 if name in inner else asked.sockets) for name in found}
+    few = replace(asked, http=False, sockets=1, handshakes=0)
+    silent = {outer: replace(asked, http=False), **dict.fromkeys(inner, few)}
     pages = replace(asked, sockets=0, handshakes=0, seconds=asked.seconds * 0.6)
     sockets = threading.Thread(target=ask, args=(silent,), daemon=True)
     sockets.start()

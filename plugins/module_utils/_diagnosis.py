@@ -9,7 +9,7 @@ it: an nginx that shows the page while its tunnel is offline is as it should be.
 from __future__ import annotations
 
 import re
-from typing import Any, Collection
+from typing import Any, Collection, Mapping
 
 from . import _bisect, _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel
 from ._chain import (
@@ -105,7 +105,7 @@ def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any
     visits = _visits(chain, facts)
     if not visits:
         return found
-    faults = [] if chain.misled else _bisect.faults(visits)
+    faults = [] if chain.misled else [one for one in _bisect.faults(visits) if one.word != _bisect.MAYBE]
     rows = {name: _row(name, visits[name]) for name in _bisect.PLACES if name in visits}
     if faults:
         fault = faults[0]
@@ -157,6 +157,12 @@ def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:
     return {"rule": "visitor", "why": " ".join(why.split()), "fix": _filled(_LOOK[hop], chain.words())}
 
 
+def is_between_askers(made: Mapping[str, Any]) -> bool:
+    """Whether the verdict compares what two machines were told, each at a moment of its own."""
+    outside = made["hop"] == DNS and not made["rule"].startswith("dns_")
+    return outside or (made["rule"] == "visitor" and made["hop"] in (AGENT, EDGE))
+
+
 def beforehand(facts: dict[str, Any]) -> list[dict[str, str]]:
     """What is known to break, or to be worth a warning, before there is a chain to ask."""
     chain, found = Chain(facts), []
@@ -176,25 +182,30 @@ def first(found: list[dict[str, str]]) -> dict[str, str]:
     return {}
 
 
-def told(one: dict[str, str]) -> str:
+def explained(one: dict[str, str]) -> str:
     """Where a finding is, why, and what fixes it."""
     the = "" if one["hop"] in (TRAEFIK, TLS, DNS, NGINX) else "the "
     return f"at {the}{one['hop']}: {one['why']}. To fix it: {one['fix']}."
 
 
 def sentence(facts: dict[str, Any], found: list[dict[str, str]]) -> str:
-    words, one = Chain(facts).words(), first(found)
+    chain, one = Chain(facts), first(found)
+    words, late = chain.words(), list(facts.get("late") or [])
     who = f"{words['agent']} on {words['server']}"
-    if not one:
-        public = _visits(Chain(facts), facts).get("public") or []
-        late = _bisect.unasked(public)
-        if late:
-            return f"{who}: every hop that answered in time works; not waited for: {', '.join(late)}."
-        if public:
-            return f"{who}: every hop works; from outside: {_bisect.summary(public)}."
-        return f"{who}: every hop that could be asked works; nobody asked from outside."
-    begin = "broken" if one["verdict"] == BROKEN else "works, but"
-    return f"{who}: {begin} {told(one)}"
+    visits = _visits(chain, facts)
+    if one:
+        told = f"{who}: {'broken' if one['verdict'] == BROKEN else 'works, but'} {explained(one)}"
+    elif "public" in visits:
+        late += _bisect.unasked(visits["public"])
+        which = "that answered in time " if late else ""
+        told = f"{who}: every hop {which}works{_took(facts)}; from outside: {_bisect.summary(visits['public'])}."
+    else:
+        told = f"{who}: every hop that could be asked works{_took(facts)}; nobody asked from outside."
+    return f"{told} Not waited for: {', '.join(late)}." if late else told
+
+
+def _took(facts: Mapping[str, Any]) -> str:
+    return f" ({facts['seconds']:.0f} s)" if facts.get("seconds") else ""
 
 
 def diagnosis(facts: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
@@ -239,13 +250,19 @@ _COLUMNS = ("hop", "asked", "found", "verdict")
 _WIDTH = 60  # of a cell
 
 
-def lines(made: dict[str, Any]) -> list[str]:
-    """The findings in columns, and the sentence; what could not be asked is a dash."""
+def table(made: dict[str, Any]) -> list[str]:
+    """The findings in columns; what could not be asked is a dash. A healthy chain needs none."""
+    if not first(made["findings"]):
+        return []
     shown = [
         [one[key] if len(one[key]) <= _WIDTH else one[key][: _WIDTH - 1] + "…" for key in _COLUMNS]
         for one in made["findings"]
     ]
     cells = [[name.upper() for name in _COLUMNS], *([cell or "-" for cell in row] for row in shown)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(_COLUMNS))]
-    told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
-    return [*(told if shown else []), "", made["sentence"], ""]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def lines(made: dict[str, Any]) -> list[str]:
+    """The table, and the sentence."""
+    return [*table(made), "", made["sentence"], ""]

@@ -34,7 +34,7 @@ class Explanation:
         seen = answer.error or answer.reason
         if diagnosed["why"]:
             named = [one for one in diagnosed["findings"] if one["rule"] == ONLY_WARNED_OF.get(answer.reason, "none")]
-            at = _diagnosis.told(_diagnosis.first(named or diagnosed["findings"]))
+            at = _diagnosis.explained(_diagnosis.first(named or diagnosed["findings"]))
             return f"{seen}. {at[0].upper()}{at[1:]}"
         return f"{seen}. Every hop: `{_names.playbook('diagnose_agent', self.settings['name'])}`."
 

@@ -13,6 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable
 
 from . import (
@@ -30,10 +31,12 @@ from . import (
     _traefik,
     _visitor,
 )
+from ._at_once import AtOnce, at_once
 
 _TAIL = 200  # lines of a log
 _SHORT = 5  # seconds for a command in a container
-_WORKERS = 7  # questions that one agent's chain is asked at once
+LIMIT = 18.0  # seconds until what hangs is left behind
+_NO_PAGE = {"status": 0, "streamlit": False}
 _WHEN = re.compile(r"^[0-9T:.+Z-]+ ")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)")
@@ -180,39 +183,52 @@ class Chain:
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
         self.state = _release.State()
-        self.silence: float | None = None  # seconds of a visitor's WebSocket; None: no visits
+        self.silence: float | None = None  # seconds of a visitor's WebSocket; None: nobody visits
+        self.seconds = LIMIT
 
-    def gather(self, known: dict[str, Any]) -> dict[str, Any]:
+    def gather(self, known: dict[str, Any], more: dict[str, int]) -> dict[str, Any]:
         """Everything at once, but for what rests on another answer; `known` are answers that there are already."""
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            proxy = pool.submit(self.server.traefik_facts, self.root, self.name)
-            container = pool.submit(self.container_facts)
-            chain = [pool.submit(question, known) for question in (self.ask_nginx, self.ask_traefik)]
-            self.look()
-            env = self.env()
-            target = self.target(env)
-            resolved = self.resolve(target)
-            chain.append(pool.submit(self.ask_tunnel, known, target, resolved["addresses"]))
-            visits = pool.submit(self.visits, target, resolved)
-            reach, page = (pool.submit(work, target, resolved["addresses"]) for work in (self.reach, self.page))
-            found = {
-                "error": self.server.error,
-                "time": time.time(),
-                **_files.room(self.root),
-                "env": {"target": env},
-                "target": target,
-                "resolved": resolved,
-                "forwarding": (_files.readable("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
-                **self.files(target),
-                "routers": self.routers(),
-                "ca_path": self.ca_path(),
-                "reach": reach.result(),
-                "page": page.result(),
-                "container": {**container.result(), "target": self.used()} if self.container else {},
-                "traefik": proxy.result(),
-            }
-            probes = {name: answer for asked in chain for name, answer in asked.result().items()}
-            return {"found": found, "probes": probes, "visits": visits.result()}
+        group, words = AtOnce(self.seconds), state(self.container) if self.container else {}
+        proxy = group.begin("Traefik's own word", partial(self.server.traefik_facts, self.root, self.name), {})
+        container = group.begin("the container's own word", self.container_facts, words)
+        nginx = group.begin("nginx", partial(self.ask_nginx, known), {"nginx": {}})
+        traefik = group.begin("Traefik", partial(self.ask_traefik, known), {"traefik": {}, "routed": {}})
+        env, target, resolved = group.begin("the tunnel's address", self.aim, self.aimed())()
+        addresses = resolved["addresses"]
+        tunnel = group.begin("the tunnel", partial(self.ask_tunnel, known, target, addresses), {"tunnel": {}})
+        visits = group.begin("visitors on the server", partial(self.visits, target, resolved, more, group), {})
+        reach = group.begin("the container's way", partial(self.reach, target, addresses), "")
+        page = group.begin("the app's health page", partial(self.page, target, addresses), dict(_NO_PAGE))
+        found = {
+            "error": self.server.error,
+            "time": time.time(),
+            **_files.room(self.root),
+            "env": {"target": env},
+            "target": target,
+            "resolved": resolved,
+            "forwarding": (_files.readable("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
+            **self.files(target),
+            "routers": self.routers(),
+            "ca_path": self.ca_path(),
+            "reach": reach(),
+            "page": page(),
+            "container": {**container(), "target": self.used()} if self.container else {},
+            "traefik": proxy(),
+        }
+        probes = {**tunnel(), **nginx(), **traefik()}
+        return {"found": found, "probes": probes, "visits": visits(), "late": group.late}
+
+    def aim(self) -> tuple[str, str, dict[str, Any]]:
+        """The target of .env, the active one, and its addresses."""
+        self.look()
+        env = self.env()
+        target = self.target(env)
+        return env, target, self.resolve(target)
+
+    def aimed(self) -> tuple[str, str, dict[str, Any]]:
+        """Without a word of the container's or of DNS."""
+        env = self.env()
+        return env, self.target(env), {"by": "server", "addresses": [], "error": "", "overridden": ""}
 
     def look(self) -> None:
         """What the container says of itself."""
@@ -220,25 +236,37 @@ class Chain:
             with contextlib.suppress(_docker.DockerError):  # what cannot be asked is not known
                 self.state = _containers.state(self.container["Id"])
 
-    def visits(self, target: str, resolved: dict[str, Any]) -> dict[str, Any]:
-        """What a visitor gets at each place of this server, whatever Traefik's certificate."""
+    def visits(
+        self, target: str, resolved: dict[str, Any], more: dict[str, int], group: AtOnce
+    ) -> dict[str, list[dict[str, Any]]]:
+        """What a visitor gets at each place of this server; `more` questions only, where there are some."""
         if self.silence is None or self.server.error:
             return {}
+        seconds = min(self.silence + _visitor.BESIDES, group.left - 2 * _visitor.GRACE)
+        plan = _visitor.plan(
+            self.agent, silence=max(0.0, min(self.silence, seconds - _visitor.BESIDES)), seconds=seconds
+        )
+        places, own = self.places(target, resolved), _visitor.own_names(self.agent)
+        if not more:
+            return _bisect.tour(places, plan, own)
+        again = _bisect.again(plan, more)
+        work = {place.name: partial(_visitor.visit, place, again, own) for place in places}
+        return at_once(work, again.seconds + _visitor.GRACE)
+
+    def places(self, target: str, resolved: dict[str, Any]) -> list[_visitor.Place]:
+        """From Traefik, whatever its certificate, to the server's own way to the tunnel."""
         agent, addresses = self.agent, tuple(resolved["addresses"][:1])
         public = str(agent["public_origin"])
-        places = [_visitor.Place("traefik", public, ("127.0.0.1",), public, verify=False)]
+        found = [_visitor.Place("traefik", public, ("127.0.0.1",), public, verify=False)]
         address = _docker.address(self.container) if self.container and alive(self.container) else ""
         if address:
-            places.append(_visitor.Place("nginx", f"http://{agent['domain']}", (address,), public))
+            found.append(_visitor.Place("nginx", f"http://{agent['domain']}", (address,), public))
         origin = _questions.tunnel_origin(agent, target)
         headers = _questions.tunnel_headers(agent, origin)
         tunnel = _visitor.Place("tunnel", target, addresses, origin, headers, self.ca_path())
         if addresses and address and resolved["by"] == "container":
-            places.append(replace(tunnel, name="container", inside=self.container["Id"] if self.container else ""))
-        if addresses:
-            places.append(tunnel)
-        plan = _visitor.plan(agent, silence=self.silence, seconds=self.silence + _visitor.BESIDES)
-        return _bisect.tour(places, plan, _visitor.own_names(agent))
+            found.append(replace(tunnel, name="container", inside=self.container["Id"] if self.container else ""))
+        return [*found, tunnel] if addresses else found
 
     # --- The questions ------------------------------------------------------------------------------------------------
 
@@ -366,7 +394,7 @@ class Chain:
     def page(self, target: str, addresses: list[str]) -> dict[str, Any]:
         """Streamlit's health page: what answers it with `ok` is one."""
         if not addresses:
-            return {"status": 0, "streamlit": False}
+            return dict(_NO_PAGE)
         url = _http.parse_url(target + health_path(self.agent["probe_path"]))
         headers = _questions.tunnel_headers(self.agent, self.agent["public_origin"])
         more = {**headers, "User-Agent": "locki.vaettir", "Connection": "close"}
@@ -481,15 +509,14 @@ def gather(
     container: dict[str, Any] | None = None,
     probes: dict[str, Any] | None = None,
     server: Server | None = None,
-    silence: float | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """`found`, `probes` and `visits` of an agent's chain, for _diagnosis.
+    """`found`, `probes`, `visits` and what was `late` of an agent's chain, for _diagnosis.
 
     `agent` are its settings (_questions.OPTIONS), `ca_path` is the authority of Traefik's certificate. `container` is
     looked at instead of the agent's current one, `probes` are answers that are not asked for again, `server` is what
-    the chains of several agents share. With `silence` a visitor's WebSocket is silent for so many seconds; without it
-    nobody visits.
+    the chains of several agents share. `more`: Chain.silence and Chain.seconds, and the questions to be asked again.
     """
     chain = Chain(server or Server(project), root, agent, ca_path, container)
-    chain.silence = silence
-    return chain.gather(probes or {})
+    chain.silence, chain.seconds = more.get("silence"), more.get("seconds", LIMIT)
+    return chain.gather(probes or {}, more.get("again") or {})

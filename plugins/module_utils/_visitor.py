@@ -7,6 +7,7 @@ An app notices a few requests for its page, and two WebSockets. Streamlit runs i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import socket
@@ -35,10 +36,16 @@ AGAIN = 4  # times that what failed sometimes is asked once more
 PATIENT = 5.0  # seconds; who was given less time has not failed
 SILENCE = 10.0  # seconds in which a WebSocket hears nothing from its visitor
 BESIDES = 4.0  # seconds of a visit besides them
+ENGINE_SILENCE = 3.0  # seconds; after a few more Engine.IO ends a visitor who does not answer its own pings
+PONG = 2.0  # seconds; who was given less for a pong has not failed
 SECONDS = SILENCE + BESIDES
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: a browser's first word
-# Close codes of an app that wants something else of its visitor first, a login mostly: RFC 6455, and its registry.
+# Close codes of an app that wants something else of its visitor first, a login or a token mostly: RFC 6455, and its
+# registry. Who speaks its language has given it that, but for a login.
 WANTS_LOGIN = (1008, 3000, 3003, *range(4000, 5000))
+WANTS_MORE = (*WANTS_LOGIN, 1000, 1005)
+# Pages and files at once, for the visits of many agents: who asks for all of them measures himself.
+_ROOM = threading.BoundedSemaphore(12)
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 
@@ -74,27 +81,22 @@ class Plan:
     handshakes: int = 2  # besides those
     more: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def requests(self) -> int:
-        """Those that may go through the tunnel, at most."""
-        each = PAGES_AT_ONCE + ASSETS + len(self.health) + bool(self.stream)
-        sockets = (self.sockets + self.handshakes) * bool(self.socket)
-        return sockets + self.rounds * each * self.http + sum(self.more.values())
-
 
 def plan(agent: Mapping[str, Any], **more: Any) -> Plan:
     path = str(agent["probe_path"])
     streamlit = path.endswith(_questions.STREAMLIT)
     begin = path[: -len(_questions.STREAMLIT)] if streamlit else ""
+    engine = "transport=websocket" in path
     made = Plan(
         page=f"{begin}/",
         health=tuple(f"{begin}/_stcore/{name}" for name in ("health", "host-config")) if streamlit else (),
         socket=path,
         stream="" if path else str(agent["stream_path"]),
         says=RERUN if streamlit else b"",
-        hears=streamlit or "transport=websocket" in path,  # Engine.IO opens with a packet of the server's
+        hears=streamlit or engine,  # Engine.IO opens with a packet of the server's
     )
-    return replace(made, **more)
+    made = replace(made, **more)
+    return replace(made, silence=min(made.silence, ENGINE_SILENCE)) if engine else made
 
 
 def own_names(agent: Mapping[str, Any]) -> list[str]:
@@ -244,10 +246,10 @@ class Visit:
         self.begun[number] = (question, time.monotonic())
 
         def ask() -> None:
-            limit = max(0.1, self.end - time.monotonic())
-            limit = limit if question == SOCKET else min(HTTP_LIMIT, limit)
             try:
-                told = work(_Connection(self.place, path, self.contexts, number, limit))
+                with contextlib.nullcontext() if question == SOCKET else _ROOM:
+                    limit = min(self.end - time.monotonic(), self.plan.seconds if question == SOCKET else HTTP_LIMIT)
+                    told = work(_Connection(self.place, path, self.contexts, number, max(0.1, limit)))
             except _probe.ProbeError as failure:
                 short = failure.reason == "timeout" and limit < PATIENT
                 told = {"told": failure.error, "ok": short, "late": short}
@@ -297,7 +299,7 @@ class Visit:
         else:
             more = (made["state"] and f"the page ({made['state']})") or made["code"] or made["kind"]
             made["told"] = f"answer {status}{f', {more}' if more else ''}"
-        made["ok"] = not problem and status < 500 and not made["state"] and not made["code"]
+        made["ok"] = not problem and status < 500 and status != 429 and not made["state"] and not made["code"]
         return made, body
 
     def page(self, asked: _Connection) -> dict[str, Any]:
@@ -316,8 +318,8 @@ class Visit:
             made["assets"] = len(found)
             if not body.strip():
                 made.update(ok=False, told=f"answer {made['status']}, an empty page")
-        if self.plan.health and made["ok"] and not (made["status"] == 200 and made["kind"] == "text/html"):
-            made["ok"] = 300 <= made["status"] < 404  # somebody's login
+        if self.plan.health and made["status"] >= 404:
+            made["ok"] = False  # Streamlit has a page; another app may have none
         return made
 
     def asset(self, asked: _Connection) -> dict[str, Any]:
@@ -346,47 +348,45 @@ class Visit:
     def converse(self, asked: _Connection, silence: float, speaks: bool = True) -> dict[str, Any]:
         """As a browser does that says its first word, and then nothing."""
         timings: dict[str, float] = {}
-        whole = asked.clock
-        made: dict[str, Any] = {}
         with asked.line(timings) as line:
             begin = time.monotonic()
-            line.clock = whole.part(HTTP_LIMIT)
+            line.clock = asked.clock.part(HTTP_LIMIT)
             status, fields, rest, key = asked.shake(line, self.place.origin)
             reason, error = _websocket.judge(status, fields, key, self.place.origin)
-            made.update(
-                status=status,
-                state=_websocket.shown(fields.get(_websocket.STATE_HEADER, "")),
-                code=_websocket.ngrok_code(fields),
-                first=round((time.monotonic() - begin) * 1000, 1),
-                line=round(timings.get("connect", 0) + timings.get("tls", 0), 1),
-                told=error,
-            )
-            if reason != "ok":
-                return made
-            talk = _Talk(asked, line, whole, rest)
-            try:
-                if self.plan.says and speaks:
-                    line.send(_websocket.frame(_websocket.BINARY, self.plan.says, _MASK))
-                begin = time.monotonic()
-                if self.plan.hears and speaks and not talk.listen(FIRST_MESSAGE, 1):
-                    return {**made, "told": f"101, and no first message of the app's within {FIRST_MESSAGE:g} s"}
-                made["message"] = round((time.monotonic() - begin) * 1000, 1)
-                talk.listen(silence)
-                silent = time.monotonic() - begin
-                line.clock = whole.part(max(1.0, FIRST_MESSAGE))
-                asked.ping(line, talk.frames, b"")
-            except _ClosedError as closed:
-                after = time.monotonic() - begin
-                why = f"101, and it was closed {f'after {after:.0f} s' if after > 1 else 'at once'} with {closed}"
-                return {**made, "told": why, "ok": closed.wants_login, "after": after}
-            except _probe.ProbeError as failure:
-                code = asked.found["close_code"]
-                after = time.monotonic() - begin
-                told = f"101, and after {after:.0f} s {failure.error}"
-                return {**made, "told": told, "ok": code in WANTS_LOGIN, "after": after}
-            asked.close(line, talk.frames, b"")
+            made = {
+                "status": status,
+                "state": _websocket.shown(fields.get(_websocket.STATE_HEADER, "")),
+                "code": _websocket.ngrok_code(fields),
+                "first": round((time.monotonic() - begin) * 1000, 1),
+                "line": round(timings.get("connect", 0) + timings.get("tls", 0), 1),
+                "told": error,
+            }
+            talk = _Talk(asked, line, rest)
+            return made if reason != "ok" else {**made, **self.talk(talk, silence, speaks)}
+
+    def talk(self, talk: _Talk, silence: float, speaks: bool) -> dict[str, Any]:
+        """Behind the handshake."""
+        begin = time.monotonic()
+        try:
+            if self.plan.says and speaks:
+                talk.say(self.plan.says)
+            if self.plan.hears and speaks and not talk.listen(FIRST_MESSAGE, 1):
+                return {"told": f"101, and no first message of the app's within {FIRST_MESSAGE:g} s"}
+            message = round((time.monotonic() - begin) * 1000, 1)
+            talk.listen(silence)
+            silent = time.monotonic() - begin
+            talk.ping()
+        except (_ClosedError, _probe.ProbeError) as end:
+            after = time.monotonic() - begin
+            if isinstance(end, _probe.ProbeError) and end.reason == "no_pong" and talk.line.clock.seconds < PONG:
+                return {"told": "101, and no pong was waited for", "ok": True, "late": True}
+            told = f"101, and {f'after {after:.0f} s' if after > 1 else 'at once'} {end}"
+            code = end.code if isinstance(end, _ClosedError) else talk.asked.found["close_code"]
+            wants = code in (WANTS_LOGIN if self.plan.hears else WANTS_MORE)
+            return {"told": told, "ok": wants, "after": after, "closed": code or 0}
+        talk.asked.close(talk.line, talk.frames, b"")
         pong = f"101, and a pong after {silent:.0f} s of silence" if silent >= 1 else "101, and a pong"
-        return {**made, "ok": True, "told": pong, "silent": silent}
+        return {"ok": True, "told": pong, "silent": silent, "message": message}
 
 
 _MASK = b"\0\0\0\0"
@@ -394,20 +394,27 @@ _MASK = b"\0\0\0\0"
 
 class _ClosedError(Exception):
     def __init__(self, code: int, why: str) -> None:
-        super().__init__(f"{code} {why}".strip() if code else "no close frame")
-        self.wants_login = code in WANTS_LOGIN
+        super().__init__(f"it was closed with {code} {why}".rstrip() if code else "it ended without a close frame")
+        self.code = code
 
 
 class _Talk:
-    """What a WebSocket's visitor hears."""
+    """What a WebSocket's visitor says and hears."""
 
-    def __init__(self, asked: _Connection, line: _probe.Line, whole: _probe.Clock, rest: bytes) -> None:
-        self.asked, self.line, self.whole, self.rest = asked, line, whole, rest
+    def __init__(self, asked: _Connection, line: _probe.Line, rest: bytes) -> None:
+        self.asked, self.line, self.rest = asked, line, rest
         self.frames = _websocket.Frames()
+
+    def say(self, message: bytes) -> None:
+        self.line.send(_websocket.frame(_websocket.BINARY, message, _MASK))
+
+    def ping(self) -> None:
+        self.line.clock = self.asked.clock.part(FIRST_MESSAGE)
+        self.asked.ping(self.line, self.frames, b"")
 
     def listen(self, seconds: float, messages: int = 0) -> bool:
         """For so long, or until so many messages have come."""
-        self.line.clock = self.whole.part(seconds)
+        self.line.clock = self.asked.clock.part(seconds)
         while not messages or self.frames.messages < messages:
             data, self.rest = self.rest, b""
             if not data:
@@ -473,23 +480,3 @@ def read(
 
 def visit(place: Place, asked: Plan, own: Iterable[str] = ()) -> list[dict[str, Any]]:
     return Visit(place, asked, own).run()
-
-
-def at_once(work: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
-    """What came of each within the time; the others are left behind."""
-    done: queue.Queue[tuple[str, Any]] = queue.Queue()
-
-    def do(name: str, one: Callable[[], Any]) -> None:
-        done.put((name, one()))
-
-    for name, one in work.items():
-        threading.Thread(target=do, args=(name, one), daemon=True).start()
-    found: dict[str, Any] = {}
-    end = time.monotonic() + seconds
-    while len(found) < len(work):
-        try:
-            name, made = done.get(timeout=max(0.0, end - time.monotonic()))
-        except queue.Empty:
-            break
-        found[name] = made
-    return found

@@ -128,6 +128,12 @@ options:
     description: Seconds in which a visitor's WebSocket is silent. The diagnosis takes that much and some seconds more.
     type: float
     default: 10
+  again:
+    description: >-
+      How often each of a visitor's questions is asked, by agent, instead of all that a visitor does. The diagnosis
+      asks twice what it is not sure of.
+    type: dict
+    default: {}
   app_url:
     description: >-
       Where the app listens, for a control node that is the laptop, as in V(http://127.0.0.1:8501). It is asked there,
@@ -182,6 +188,10 @@ agents:
         and of Traefik whatever its certificate, as M(locki.vaettir.websocket_probe) returns them. Empty for a question
         that was not asked.
       type: dict
+    late:
+      description: What was not waited for.
+      type: list
+      elements: str
     visits:
       description: >-
         What a visitor gets at V(traefik), V(nginx), from the agent's V(container) to the tunnel, and from the server to
@@ -287,30 +297,42 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _facts, _module, _questions, _stack
+from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _docker,
+    _facts,
+    _module,
+    _questions,
+    _stack,
+    _visitor,
+)
+from ansible_collections.locki.vaettir.plugins.module_utils._at_once import AtOnce
 
-AT_ONCE = 12  # agents: most of the time they wait
+AT_ONCE = 24  # agents: most of the time they wait
+DOCKER_LIMIT = 8.0  # seconds for one of its commands
+MUTE: dict[str, Any] = {"docker": {"installed": True, "version": "", "error": "no answer"}}
 
 
-def ask(server: _facts.Server, root: str, ca_path: str, silence: float, agent: dict[str, Any]) -> dict[str, Any]:
+def ask(server: _facts.Server, params: dict[str, Any], agent: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What is known of one agent; its failure is none of the others'."""
+    more = {"silence": params["silence"], "seconds": seconds, "again": params["again"].get(agent["name"])}
     try:
-        found = _facts.gather(root, server.project, agent, ca_path, server=server, silence=silence)
+        found = _facts.gather(params["root"], server.project, agent, params["ca_path"], server=server, **more)
     except (*_module.STOPS, ValueError) as error:  # also of a question that cannot be asked
-        return {"name": agent["name"], "failed": _module.sentence(error, root)}
+        return {"name": agent["name"], "failed": _module.sentence(error, params["root"])}
     return {"name": agent["name"], **found}
 
 
 def collect(params: dict[str, Any]) -> dict[str, Any]:
     root = os.path.abspath(params["root"])
+    params = {**params, "root": root}
+    group = AtOnce(_facts.LIMIT + max(0.0, params["silence"] - _visitor.SILENCE))
     server = _facts.Server(params["project"])
     look = (root, params["ports"], params["project"], params["definition"], server.containers)
-    mute = bool(server.error) and not _stack.engine()["version"]
-    about = (server, root, params["ca_path"], params["silence"])
-    with ThreadPoolExecutor(1 + AT_ONCE) as pool:
-        stack = pool.submit(_stack.collect, *look)
-        agents = [] if mute else [pool.submit(ask, *about, one) for one in params["agents"]]
-        return {"stack": stack.result(), "agents": [agent.result() for agent in agents]}
+    stack = group.begin("docker", lambda: _stack.collect(*look), {"root": root, **MUTE})
+    mute = bool(server.error) and not stack()["docker"]["version"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(ask, server, params, one, group.left) for one in params["agents"] if not mute]
+        return {"stack": stack(), "agents": [agent.result() for agent in asked]}
 
 
 def main() -> None:
@@ -328,10 +350,12 @@ def main() -> None:
             "tls": {"type": "str", "default": "acme"},
             "tls_ca": {"type": "str", "default": ""},
             "silence": {"type": "float", "default": 10},
+            "again": {"type": "dict", "default": {}},
             "app_url": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
+    _docker.LIMITS["seconds"] = DOCKER_LIMIT
     _module.finish(module, lambda: collect(module.params))
 
 

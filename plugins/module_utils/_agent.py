@@ -11,11 +11,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from . import _bisect, _containers, _docker, _files, _names, _probe, _questions, _release, _remove, _visitor
-from ._at_once import at_once
+from ._at_once import AtOnce, at_once
 from ._fileset import FileSet
 from ._plan import FRAGMENT, IMAGE_FILES, Aim, Plan, Runs, compare, nginx_differs
 from ._server import PAGE, Server, Wanted
@@ -490,17 +490,21 @@ class Managed:
 
     def explain(self, answer: Answer) -> str:
         """In the diagnosis' words, while what failed still is there to be asked."""
-        return self._explanation().of(answer)
+        places = ["tunnel", "nginx", *(["traefik"] if self.switching.switched else [])]
+        missing = [] if answer.is_page or not self.visited else [name for name in places if name not in self.visits]
+        group = AtOnce(VISIT + _visitor.GRACE)  # next to the other questions
+        more = group.begin("visits", partial(self._visits, missing, self.question()), {})
+        return self._explanation(lambda: {**self.visits, **more()}).of(answer)
 
     def untrusted(self) -> str:
         """Why the certificate is not trusted, and whether that is a matter of time."""
-        return self._explanation().of_certificate()
+        return self._explanation(dict).of_certificate()
 
-    def _explanation(self) -> Any:
+    def _explanation(self, visits: Callable[[], dict[str, Any]]) -> Any:
         # A third of all code, which Python compiles at each call; most calls have nothing to explain.
         from . import _explain
 
-        about = (self.looked_at, dict(self.answers), dict(self.visits))
+        about = (self.looked_at, dict(self.answers), visits)
         return _explain.Explanation(self.server, self.settings, self.expected, *about)
 
     def answers_again(self, previous: Previous) -> str:

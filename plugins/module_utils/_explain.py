@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
 
 from . import _diagnosis, _facts, _names, _questions
 from ._chain import TLS, TUNNEL
@@ -24,7 +24,7 @@ class Explanation:
     expected: Expectation
     container: dict[str, Any] | None
     answers: dict[str, dict[str, Any]]
-    visits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    visits: Callable[[], dict[str, list[dict[str, Any]]]] = dict  # what visitors got, or get meanwhile
 
     def of(self, answer: Answer) -> str:
         page_is_fine = self.expected.offline and (answer.is_page or bool(answer.state))
@@ -49,5 +49,5 @@ class Explanation:
         known = _facts.gather(server.root, server.project, agent, server.ca_path, self.container, self.answers)
         told = _questions.described(agent, server.name, server.project, "acme" if server.acme else "files")
         return _diagnosis.diagnosis(
-            {"agent": told, "stack": dict(server.stack), **known, "visits": self.visits}, without
+            {"agent": told, "stack": dict(server.stack), **known, "visits": self.visits()}, without
         )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
@@ -91,7 +92,8 @@ def asked(at: str, fault: hops.Fault | None) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(request: pytest.FixtureRequest) -> dict[Case, dict[str, Any]]:
-    """Of those that are wanted, several at once."""
+    """Of those that are wanted, several at once; each has the room that it has alone."""
+    _visitor.ROOM = threading.BoundedSemaphore(12 * AT_ONCE)
     wanted = {item.callspec.params["case"] for item in cast(Any, request.session.items) if "case" in _params(item)}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = {case: pool.submit(asked, case.at, hops.Fault(case.kind, case.pattern, case.where)) for case in wanted}

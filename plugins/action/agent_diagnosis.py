@@ -24,12 +24,12 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
 from ansible_collections.locki.vaettir.plugins.module_utils._at_once import AtOnce, at_once
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _call
 
-REST = 8.0  # seconds that everybody gets besides a visitor's silence
+OUTSIDE = 16.0  # seconds for what is asked from here
 SECOND = 9.0  # seconds of a second round
 LIMIT = 27.0  # seconds of all rounds
 NGROK_API = "http://127.0.0.1:4040/api/tunnels"
 # The module's options that the server needs, and what is not given.
-SERVERS = {"root": "", "project": "vaettir", "ports": [], "definition": "", "ca_path": "", "silence": 10}
+SERVERS = {"root": "", "project": "vaettir", "ports": [], "definition": "", "ca_path": ""}
 OWN = {"only": [], "errors": {}, "address": "", "tls": "acme", "tls_ca": "", "app_url": ""}
 
 
@@ -43,14 +43,13 @@ class Server:
     tls: str
     tls_ca: str
     app_url: str = ""
-    silence: float = 10
 
 
 def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[str, Any]:
     """The public name and the app, as a visitor; and who stands where. `more` questions only, where there are some."""
     resolved = addresses(agent["domain"])
     own = agent["domain"].endswith(".localhost")  # the control node's, whatever its resolver says
-    plan = _visitor.plan(agent, silence=server.silence, seconds=server.silence + _visitor.BESIDES)
+    plan = _visitor.plan(agent)
     plan = _bisect.again(plan, more) if more else plan
     origin, names = str(agent["public_origin"]), _visitor.own_names(agent)
     public = _visitor.Place("public", origin, tuple(resolved), origin, ca_path=server.tls_ca)
@@ -128,7 +127,7 @@ class ActionModule(ActionBase):
         self.begin = time.monotonic()
         self.variables, self.args = task_vars or {}, {**SERVERS, **OWN, **self._task.args}
         about = {key: self.args[key] for key in ("address", "project", "tls", "tls_ca", "app_url")}
-        self.server = Server(self.variables["inventory_hostname"], silence=float(self.args["silence"]), **about)
+        self.server = Server(self.variables["inventory_hostname"], **about)
         only = self.args["only"] or self.args["names"]
         wanted = [name for name in self.args["names"] if name in only]
         self.settings = {one["name"]: one for one in self.args["agents"] if one["name"] in wanted}
@@ -148,15 +147,13 @@ class ActionModule(ActionBase):
         """The server and, at the same moment, everything else that can be asked; or only some questions of a visitor's
         again."""
         agents = {name: _questions.asked(self.settings[name]) for name in names}
-        silence = 0.0 if again else self.server.silence
-        group = AtOnce(silence + REST)
+        group = AtOnce(OUTSIDE)
         outside = {
             name: group.begin(f"{name} from outside", partial(visit, one, self.server, again.get(name, {})), {})
             for name, one in agents.items()
             if self.settings[name]["from_outside"]
         }
-        given = {**{key: self.args[key] for key in SERVERS}, "silence": silence, "again": again}
-        given["agents"] = list(agents.values())
+        given = {**{key: self.args[key] for key in SERVERS}, "agents": list(agents.values()), "again": again}
         called = _call.call(self, "locki.vaettir.agent_diagnosis", given, self.variables)
         return Round(called, {name: one() for name, one in outside.items()}, group.late)
 

@@ -123,7 +123,8 @@ def _row(name: str, visit: Any) -> dict[str, str]:
 
 
 def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
-    if fault.place == "traefik" and not chain.container.get("running"):
+    sent_away = not chain.container.get("running") or chain.container.get("health") == "unhealthy"
+    if fault.place == "traefik" and sent_away:  # Traefik sends nobody there
         return NGINX
     if fault.place != "tunnel":
         return _HOPS[fault.place]

@@ -35,7 +35,7 @@ from ._at_once import AtOnce, at_once
 
 _TAIL = 200  # lines of a log
 _SHORT = 5  # seconds for a command in a container
-LIMIT = 18.0  # seconds until what hangs is left behind
+LIMIT = 16.5  # seconds until what hangs is left behind
 _NO_PAGE = {"status": 0, "streamlit": False}
 _WHEN = re.compile(r"^[0-9T:.+Z-]+ ")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -183,7 +183,7 @@ class Chain:
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
         self.state = _release.State()
-        self.silence: float | None = None  # seconds of a visitor's WebSocket; None: nobody visits
+        self.visiting = False  # whether it is asked what a visitor does
         self.seconds = LIMIT
 
     def gather(self, known: dict[str, Any], more: dict[str, int]) -> dict[str, Any]:
@@ -226,9 +226,10 @@ class Chain:
         return env, target, self.resolve(target)
 
     def aimed(self) -> tuple[str, str, dict[str, Any]]:
-        """Without a word of the container's or of DNS."""
+        """Where neither the container nor DNS answers in time."""
         env = self.env()
-        return env, self.target(env), {"by": "server", "addresses": [], "error": "", "overridden": ""}
+        nobody = {"by": "server", "addresses": [], "error": "Temporary failure in name resolution", "overridden": ""}
+        return env, self.target(env), nobody
 
     def look(self) -> None:
         """What the container says of itself."""
@@ -240,12 +241,11 @@ class Chain:
         self, target: str, resolved: dict[str, Any], more: dict[str, int], group: AtOnce
     ) -> dict[str, list[dict[str, Any]]]:
         """What a visitor gets at each place of this server; `more` questions only, where there are some."""
-        if self.silence is None or self.server.error:
+        if not self.visiting or self.server.error:
             return {}
-        seconds = min(self.silence + _visitor.BESIDES, group.left - 2 * _visitor.GRACE)
-        plan = _visitor.plan(
-            self.agent, silence=max(0.0, min(self.silence, seconds - _visitor.BESIDES)), seconds=seconds
-        )
+        seconds = min(_visitor.SECONDS, group.left - 2 * _visitor.GRACE)
+        silence = max(0.0, min(_visitor.SILENCE, seconds - _visitor.BESIDES))
+        plan = _visitor.plan(self.agent, silence=silence, seconds=seconds)
         places, own = self.places(target, resolved), _visitor.own_names(self.agent)
         if not more:
             return _bisect.tour(places, plan, own)
@@ -515,8 +515,8 @@ def gather(
 
     `agent` are its settings (_questions.OPTIONS), `ca_path` is the authority of Traefik's certificate. `container` is
     looked at instead of the agent's current one, `probes` are answers that are not asked for again, `server` is what
-    the chains of several agents share. `more`: Chain.silence and Chain.seconds, and the questions to be asked again.
+    the chains of several agents share. `more`: Chain.visiting and Chain.seconds, and the questions to be asked again.
     """
     chain = Chain(server or Server(project), root, agent, ca_path, container)
-    chain.silence, chain.seconds = more.get("silence"), more.get("seconds", LIMIT)
+    chain.visiting, chain.seconds = more.get("visiting", False), more.get("seconds", LIMIT)
     return chain.gather(probes or {}, more.get("again") or {})

@@ -39,7 +39,7 @@ def _unchanged(agent: Managed) -> Outcome | None:
         recovered, _previous, plan = agent.recover(), agent.snapshot(), agent.compare()
         if recovered or plan.action:
             return None
-        found = agent.verify(False, View(agent.expected, whole=False))
+        found = agent.verify(False, View(agent.expected))
         if found.failed(agent.expected) or not agent.settled(found):
             return None
     except _transaction.FAILURES:

@@ -171,7 +171,7 @@ class View:
     expected: Expectation
     baseline: Verification | None = None
     old_serves: bool = False  # a replaced container still serves
-    whole: bool = True  # all that a visitor does is asked; else the handshake and its like
+    whole: bool = False  # whether all that a visitor does is asked, or the handshake and its like
 
     def judge(self, found: Verification) -> Verdict:
         if self.old_serves and self.baseline and self._is_the_old_one(found, self.baseline):
@@ -324,8 +324,8 @@ def word_of(plan: Plan, found: Verification | None) -> str:
     return "started" if plan.action == "start" else "released" if plan.action else "unchanged"
 
 
-def _verified(agent: Agent, plan: Plan, whole: bool = True) -> Outcome:
-    found = agent.verify(False, View(agent.expected, whole=whole))
+def _verified(agent: Agent, plan: Plan) -> Outcome:
+    found = agent.verify(False, View(agent.expected))
     failed = found.failed(agent.expected)
     if failed:
         return Outcome("failed", failed=True, verification=found, message=agent.explain(failed))
@@ -338,7 +338,7 @@ def _planned(agent: Agent, plan: Plan, copied: bool, recovered: list[str]) -> Ou
     notes = (*(f"would be cleared up: {line}" for line in recovered), *plan.reasons, *waits, *agent.notes())
     if plan.action or copied or recovered:
         return Outcome("would change", changed=True, plan=plan, notes=notes)
-    return replace(_verified(agent, plan, whole=False), notes=notes)
+    return replace(_verified(agent, plan), notes=notes)
 
 
 def _committed(plan: Plan, copied: bool, found: Verification, explained: str) -> Outcome:

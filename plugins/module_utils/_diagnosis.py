@@ -146,7 +146,7 @@ def _explains(one: dict[str, str], fault: _bisect.Fault) -> bool:
 def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str) -> dict[str, str]:
     """The tunnel is not what is broken where it answers a visitor's every question."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
-    suspected = one["verdict"] == BROKEN and one["hop"] in TUNNEL and beyond and fault.word == _bisect.FAILS
+    suspected = one["verdict"] == BROKEN and one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
     return {**one, "verdict": WARN} if suspected else one
 
 

@@ -86,7 +86,7 @@ def asked(at: str, fault: hops.Fault | None) -> dict[str, Any]:
         if more and _bisect.faults(visits)[0].place in ("public", "tunnel"):
             plan = _bisect.again(PLAN, more)
             once_more = {name: pool.submit(_visitor.visit, place, plan) for name, place in there.items()}
-            visits = {name: [*visit, *once_more[name].result()] for name, visit in visits.items()}
+            visits = _bisect.joined(visits, {name: one.result() for name, one in once_more.items()})
         return {"visits": visits, "seconds": time.monotonic() - begin}
 
 
@@ -155,3 +155,44 @@ def test_a_login_is_an_answer() -> None:
     asks = [_visitor.seen("page", ok=True, status=401), _visitor.seen("page", ok=True, status=302)]
     assert _bisect.worse(asks, asks) is None
     assert _bisect.faults({"tunnel": asks, "traefik": asks}) == []
+
+
+def test_an_app_in_maintenance_is_no_hops_fault() -> None:
+    busy = [_visitor.seen("page", status=503, told="answer 503")] * 2
+    (fault,) = _bisect.faults({"tunnel": busy, "nginx": busy, "traefik": busy, "public": busy})
+    assert (fault.place, fault.behind) == ("tunnel", "")
+
+
+def test_a_slow_line_is_no_fault() -> None:
+    far = {**GOOD, "line": 1200.0, "first": 2400.0}
+    assert _bisect.faults({"traefik": [GOOD, GOOD], "public": [far, far]}) == []
+    slow = {**far, "line": 5.0}
+    (fault,) = _bisect.faults({"traefik": [GOOD, GOOD], "public": [slow, slow]})
+    assert (fault.word, fault.place) == (_bisect.SLOWER, "public")
+
+
+def test_a_busy_machine_is_slow_once() -> None:
+    slow = {**GOOD, "first": 3000.0}
+    assert [one.word for one in _bisect.faults({"traefik": [GOOD] * 2, "public": [GOOD, slow]})] == [_bisect.MAYBE]
+
+
+def test_what_has_settled_is_no_fault_any_more() -> None:
+    first = {"traefik": [GOOD] * 4, "public": [BAD["page"]] * 4}
+    assert [one.word for one in _bisect.faults(first)] == [_bisect.FAILS]
+    settled = {"traefik": [GOOD] * 6, "public": [GOOD] * 6}
+    assert [one.word for one in _bisect.faults(_bisect.joined(first, settled))] == [_bisect.ONCE]
+    assert [one.word for one in _bisect.faults(_bisect.joined(first, first))] == [_bisect.FAILS]
+
+
+def test_an_end_in_silence_is_not_over_because_nobody_is_silent_again() -> None:
+    ended = {**SOCKET_GOOD, "ok": False, "after": 8.0}
+    first = {"traefik": [SOCKET_GOOD] * 2, "public": [ended] * 2}
+    again = {"traefik": [SOCKET_GOOD] * 6, "public": [SOCKET_GOOD] * 6}
+    assert [one.word for one in _bisect.faults(_bisect.joined(first, again))] == [_bisect.FAILS]
+
+
+def test_what_an_app_that_wants_a_token_says_is_the_same_everywhere() -> None:
+    closed = {**SOCKET_GOOD, "closed": 1005}
+    assert _bisect.faults({"tunnel": [closed] * 2, "traefik": [closed] * 2}) == []
+    (fault,) = _bisect.faults({"tunnel": [SOCKET_GOOD] * 2, "traefik": [closed] * 2})
+    assert (fault.word, fault.place) == (_bisect.DIFFERS, "traefik")

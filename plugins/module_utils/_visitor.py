@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """What a visitor's browser does with an agent, asked at any place of its chain: data that can be compared.
 
-An app notices a few requests for its page, and two WebSockets. Streamlit runs its script once for each of them.
+An app notices requests for its page, and WebSockets. Streamlit runs its script once for each that says a browser's word.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ ENGINE_SILENCE = 3.0  # seconds; after a few more Engine.IO ends a visitor who d
 PONG = 2.0  # seconds; who was given less for a pong has not failed
 SECONDS = SILENCE + BESIDES
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: a browser's first word
-# Close codes of an app that wants something else of its visitor first, a login or a token mostly: RFC 6455, and its
-# registry. Who speaks its language has given it that, but for a login.
+# Close codes of an app that wants a login first: RFC 6455, and its registry. One whose first word we do not know may want
+# any other, and then closes without a complaint.
 WANTS_LOGIN = (1008, 3000, 3003, *range(4000, 5000))
 WANTS_MORE = (*WANTS_LOGIN, 1000, 1005)
-# Pages and files at once, for the visits of many agents: who asks for all of them measures himself.
+# Pages and files at once, for the visits of many agents: with more of them a small machine would measure itself.
 ROOM = threading.BoundedSemaphore(12)
 IMPATIENT = "ping timed out"  # an app for which a pong of ours came too late, as from a busy machine
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """What a visitor's browser does with an agent, asked at any place of its chain: data that can be compared.
 
-An app notices requests for its page, and WebSockets. Streamlit runs its script once for each that says a browser's word.
+An app notices requests for its page, and WebSockets. Streamlit runs its script once for each that says its first word.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ENGINE_SILENCE = 3.0  # seconds; after a few more Engine.IO ends a visitor who d
 PONG = 2.0  # seconds; who was given less for a pong has not failed
 SECONDS = SILENCE + BESIDES
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: a browser's first word
-# Close codes of an app that wants a login first: RFC 6455, and its registry. One whose first word we do not know may want
-# any other, and then closes without a complaint.
+# Close codes of an app that wants a login first: RFC 6455, and its registry. One whose language we do not speak may
+# close without a complaint as well.
 WANTS_LOGIN = (1008, 3000, 3003, *range(4000, 5000))
 WANTS_MORE = (*WANTS_LOGIN, 1000, 1005)
 # Pages and files at once, for the visits of many agents: with more of them a small machine would measure itself.

@@ -73,7 +73,7 @@ CASES = [
 
 def asked(at: str, fault: hops.Fault | None) -> dict[str, Any]:
     """As a diagnosis asks: the server's places by themselves, the control node's next to them."""
-    with hops.chain(at, fault, PLACES) as ports, ThreadPoolExecutor(3) as pool:
+    with hops.chain(at, fault, PLACES) as ports, ThreadPoolExecutor(len(PLACES)) as pool:
         there = {
             name: _visitor.Place(name, f"http://127.0.0.1:{port}", origin="http://a.example")
             for name, port in ports.items()
@@ -110,7 +110,7 @@ def test_fault(found: dict[Case, dict[str, Any]], case: Case) -> None:
     faults = _bisect.faults(told["visits"])
     assert faults, {name: _bisect.summary(visit) for name, visit in told["visits"].items()}
     assert faults[0].place == case.at, faults
-    assert told["seconds"] < PLAN.seconds + 2
+    assert told["seconds"] < PLAN.seconds + _bisect.again(PLAN, {}).seconds + 2  # both rounds
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:

@@ -35,13 +35,15 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _visits_answer(fault: _bisect.Fault, answer: Answer) -> Answer:
-    """The reason has the question, so that only the same fault is the same as before."""
+VISITOR = "visitor"  # the reason of an answer to one of a visitor's questions
+
+
+def _visits_answer(fault: _bisect.Fault, answer: Answer, was_so: bool = False) -> Answer:
+    """What failed before as well is the same as before, whichever question it is."""
     often = "" if fault.always else f", {fault.bad} of {fault.asked} times"
     was = f"; before: {fault.there}" if fault.there and fault.there != fault.here else ""
-    return Answer(
-        f"visitor: {fault.question}", f"a visitor's {fault.question}: {fault.here}{often}{was}", told=answer.told
-    )
+    reason = VISITOR if was_so else f"{VISITOR}: {fault.question}"
+    return Answer(reason, f"a visitor's {fault.question}: {fault.here}{often}{was}", told=answer.told)
 
 
 class Managed:
@@ -410,7 +412,7 @@ class Managed:
             return Verification(traefik)
         visit = self._visits(["traefik"], question).get("traefik", [])
         fault = _bisect.worse(visit, ())
-        return Verification(_visits_answer(fault, traefik) if fault else traefik, visit=tuple(visit))
+        return Verification(_visits_answer(fault, traefik, was_so=True) if fault else traefik, visit=tuple(visit))
 
     def verify(self, switched: bool, view: View) -> Verification:
         """Through Traefik and the container itself, until both are good or nothing more can be hoped for."""
@@ -444,7 +446,7 @@ class Managed:
         for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
             fault = _bisect.worse(self.visits.get(name, ()), before)
             if fault:
-                made = _visits_answer(fault, answer)
+                made = _visits_answer(fault, answer, was_so=fault.question in _bisect.failed(before))
                 return replace(found, direct=made) if name == "nginx" else replace(found, traefik=made)
         return found
 

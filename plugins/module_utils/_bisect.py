@@ -237,13 +237,17 @@ def again(asked: _visitor.Plan, more: Mapping[str, int]) -> _visitor.Plan:
     return replace(asked, http=False, sockets=0, handshakes=0, more=dict(more), seconds=_visitor.PATIENT + 1)
 
 
+def failed(visit: Answers) -> set[str]:
+    """Questions that were not answered well each time."""
+    return {name for name, answers in by_question(visit).items() if not all(one["ok"] for one in answers)}
+
+
 def worse(now: Answers, before: Answers) -> Fault | None:
     """What fails of a release and did not before; else what fails of a visit's own questions at all.
 
     A page may name files that never were there, so of those counts what got worse.
     """
-    known = by_question(before)
-    bad = {name for name, answers in known.items() if not all(one["ok"] for one in answers)}
+    known, bad = by_question(before), failed(before)
     files = {str(one["question"]) for one in (*now, *before) if one["file"]}
     found = [one for one in _of_place("traefik", {"tunnel": before, "traefik": now}) if _is_worse(one, now, known)]
     found = [one for one in found if one.question not in files or (before and not bad & files)]

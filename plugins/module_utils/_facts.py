@@ -90,6 +90,12 @@ def health_path(probe_path: str) -> str:
     return probe_path[: -len(stream)] + health if probe_path.endswith(stream) else health
 
 
+def no_way(visit: list[dict[str, Any]]) -> str:
+    """Why a container's visitor met nobody, where a busy Docker gave no time to ask for that alone."""
+    met = [one for one in visit if one["status"] or one["late"]]
+    return "" if met or not visit else str(visit[0]["told"])
+
+
 def answer(known: dict[str, Any], name: str, wanted: bool, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The answer that there is already, or else that of the question; nothing where it is not to be asked."""
     return dict(known[name]) if name in known else ask() if wanted else {}
@@ -210,13 +216,13 @@ class Chain:
             **self.files(target),
             "routers": self.routers(),
             "ca_path": self.ca_path(),
-            "reach": reach(),
             "page": page(),
             "container": {**container(), "target": self.used()} if self.container else {},
             "traefik": proxy(),
         }
-        probes = {**tunnel(), **nginx(), **traefik()}
-        return {"found": found, "probes": probes, "visits": visits(), "late": group.late}
+        probes, visited = {**tunnel(), **nginx(), **traefik()}, visits()
+        found["reach"] = reach() or no_way(visited.get("container", []))
+        return {"found": found, "probes": probes, "visits": visited, "late": group.late}
 
     def aim(self) -> tuple[str, str, dict[str, Any]]:
         """The target of .env, the active one, and its addresses."""
@@ -381,7 +387,7 @@ class Chain:
         port, failure = str(_http.parse_url(target).port), ""
         for address in addresses[:3]:
             words = ("bash", "-c", _CONNECT, address, port)
-            status, _output, error = _containers.execute(self.container["Id"], *words, timeout=_SHORT)
+            status, _output, error = _containers.execute(self.container["Id"], *words, timeout=_SHORT + 3)
             status -= _ANSWERED
             if status == 0:
                 return "connected"

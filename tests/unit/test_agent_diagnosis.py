@@ -183,6 +183,19 @@ def test_reach(tmp_path: Path, docker: Docker, said: tuple[int, str, str], reach
 
 
 @pytest.mark.usefixtures("docker")
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([], ""),
+        ([{"told": "refused"}, {"told": "refused"}], "refused"),
+        ([{"told": "refused"}, {"status": 200}], ""),
+        ([{"late": True}], ""),
+    ],
+)
+def test_a_container_whose_visitors_meet_nobody(answers: list[dict[str, Any]], told: str) -> None:
+    assert _facts.no_way([_visitor.seen("page", **one) for one in answers]) == told
+
+
 def test_one_agents_failure_is_none_of_the_others(
     tmp_path: Path, hops: Hops, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,8 @@ def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
 
 # The hop that is to blame where a place fails, and the one behind it does not.
 _HOPS = {"laptop": APP, "tunnel": EDGE, "container": SERVER, "nginx": NGINX, "traefik": TRAEFIK, "public": DNS}
-_LOOK = {  # where to look, of what no rule explains
+UNKNOWN_FAULT = "a visitor's {question} {what} {place} ({here}{there})"  # that no rule explains, and where to look
+LOOK = {
     APP: "on the laptop: start the app again, and read what it prints; with `-e app_url=http://127.0.0.1:PORT` there,"
     " `{diagnose}` tells the app and ngrok apart",
     AGENT: "on the laptop: `ngrok http --url={target_url} PORT`",
@@ -151,11 +152,14 @@ def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str) -> dict[str, s
 
 
 def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:
-    often = "" if fault.always else f", {fault.bad} of {fault.asked} times"
-    there = f"; {_bisect.PLACES[fault.behind]}: {fault.there}" if fault.behind else ""
-    what = "is slow" if fault.word == _bisect.SLOWER else "is another one" if fault.word == _bisect.DIFFERS else "fails"
-    why = f"a visitor's {fault.question} {what} {_bisect.PLACES[fault.place]} ({fault.here}{often}{there})"
-    return {"rule": "visitor", "why": " ".join(why.split()), "fix": _filled(_LOOK[hop], chain.words())}
+    words = {
+        "question": fault.question,
+        "what": {_bisect.SLOWER: "is slow", _bisect.DIFFERS: "is another one"}.get(fault.word, "fails"),
+        "place": _bisect.PLACES[fault.place],
+        "here": fault.here if fault.always else f"{fault.here}, {fault.bad} of {fault.asked} times",
+        "there": f"; {_bisect.PLACES[fault.behind]}: {fault.there}" if fault.behind else "",
+    }
+    return {"rule": "visitor", "why": _filled(UNKNOWN_FAULT, words), "fix": _filled(LOOK[hop], chain.words())}
 
 
 def is_between_askers(made: Mapping[str, Any]) -> bool:

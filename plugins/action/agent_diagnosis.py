@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
 from ansible_collections.locki.vaettir.plugins.filter.diagnosis import addresses
 from ansible_collections.locki.vaettir.plugins.module_utils import (
@@ -83,7 +84,7 @@ def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[s
 def ngrok() -> dict[str, Any]:
     """What the ngrok agent of this machine says of its tunnels, by their public names."""
     try:
-        with urllib.request.urlopen(NGROK_API, timeout=3) as answer:
+        with contextlib.closing(open_url(NGROK_API, timeout=3, use_proxy=False)) as answer:
             tunnels = json.load(answer)["tunnels"]
         return {"tunnels": {one["public_url"]: one["config"]["addr"] for one in tunnels}}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -38,7 +38,8 @@ from ansible.template import Templar
 from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _rollout
 
-DIAGNOSIS, STATUS = "locki.vaettir.agent_diagnosis", "locki.vaettir.agent_info"
+DIAGNOSIS = "locki.vaettir.agent_diagnosis"
+STATUS = "locki.vaettir.agent_info"
 RELEASE = "locki.vaettir.agent_release"
 CURL = "locki.vaettir.websocket_curl"
 NOT_REACHED = "__vaettir_not_reached"  # variable of a task that fails for another server's sake

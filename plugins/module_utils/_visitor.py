@@ -186,18 +186,18 @@ class Visit:
 
     def run(self) -> list[dict[str, Any]]:
         """Whatever hangs, it comes back in time; what was not waited for is `late`."""
-        for _ in range(self.plan.sockets if self.plan.socket else 0):
+        for _time in range(self.plan.sockets if self.plan.socket else 0):
             self.begin(SOCKET, self.socket, self.plan.socket)
-        for _ in range(self.plan.handshakes if self.plan.socket else 0):
+        for _time in range(self.plan.handshakes if self.plan.socket else 0):
             self.begin(SOCKET, self.handshake, self.plan.socket)
-        for _ in range(self.plan.rounds if self.plan.http else 0):
+        for _time in range(self.plan.rounds if self.plan.http else 0):
             self.round()
         for question, times in self.plan.more.items():
-            for _ in range(times):
+            for _time in range(times):
                 self.again(question)
         self.wait()
         for question in self.sometimes():
-            for _ in range(AGAIN):
+            for _time in range(AGAIN):
                 self.again(question)
         self.wait()
         for question, begin in self.begun.values():
@@ -214,7 +214,7 @@ class Visit:
         """One browser's: its pages, and what they name."""
         if time.monotonic() > self.end - 1 or not self.wanted(PAGE):
             return
-        for _ in range(PAGES_AT_ONCE):
+        for _time in range(PAGES_AT_ONCE):
             self.begin(PAGE, self.page, self.plan.page)
         for path in self.plan.health:
             if self.wanted(path):
@@ -304,7 +304,7 @@ class Visit:
         return made, body
 
     def page(self, asked: _Connection) -> dict[str, Any]:
-        for _ in range(REDIRECTS + 1):
+        for _hop in range(REDIRECTS + 1):
             made, body = self.get(asked, BROWSER)
             target = urlsplit(urljoin(f"http://{asked.url.authority}{asked.url.target}", made["location"]))
             within = target.netloc in (asked.url.authority, *self.own)

@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+DEPRECATED = "[DEPRECATION WARNING]"
 LIMIT = 480  # seconds; a check that hangs fails instead
 
 
@@ -119,13 +120,19 @@ def sanity_home() -> Path:
     home = ROOT / ".rig" / "sanity" / "home"
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    for version in re.findall(r"pip='([0-9.]+)'", requirements_source()):
+    for version in pips(requirements_source()):
         (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP)
     for name in (".config/pip", ".pip"):
         if (Path.home() / name).is_dir() and not (home / name).exists():
             (home / name).parent.mkdir(exist_ok=True)
             (home / name).symlink_to(Path.home() / name)
     return home
+
+
+def pips(source: str) -> list[str]:
+    """The versions of pip that ansible-test bootstraps, oldest first."""
+    found = set(re.findall(r"pip='([0-9.]+)'", source))
+    return sorted(found, key=lambda version: [int(number) for number in version.split(".")])
 
 
 def requirements_source() -> str:
@@ -147,8 +154,8 @@ def check_sanity() -> None:
         # Between the findings stand hundreds of lines from pip.
         findings = re.findall(r"(?m)^(?:ERROR|FATAL): .*$", str(error))
         raise LintError("\n".join(findings) or str(error)) from None
-    if "Running sanity test" not in output:
-        raise LintError(f"ansible-test ran no test:\n{output}")
+    if "Running sanity test" not in output or DEPRECATED in output:
+        raise LintError(f"ansible-test ran no test, or something is deprecated:\n{output}")
 
 
 def check_docs() -> None:

@@ -25,6 +25,7 @@ SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
 OUTSIDE = "vaettir-rig/outside:1"
 PEBBLE = "vaettir-rig/pebble:1"
+CONTROL = "vaettir-rig/control:1"  # built only when asked for
 APPS = "vaettir-rig/apps:1"  # the outside world's libraries and other apps; large, so built only when asked for
 _OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
 _FRAMEWORKS, _NEXT = "vaettir-rig/frameworks:1", "vaettir-rig/next:1"
@@ -62,6 +63,7 @@ IMAGES = (
     Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
     Image(SERVER, SERVER_BARE, "server"),
     Image(PEBBLE, "vaettir-rig/trixie:1", "pebble"),
+    Image(CONTROL, "vaettir-rig/trixie:1", "control", extra=True),
     Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),
     Image(OUTSIDE, "vaettir-rig/outside-libs:1", "outside-code", with_rig=True),
     Image(
@@ -220,11 +222,16 @@ def _wheels(image: Image, architecture: str) -> Path:
     say(f"{image.tag}: fetching wheels ({' '.join(image.wheels)})")
     part = folder.with_suffix(f".part{os.getpid()}")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--target", str(part), "--python-version", "3.13", "--only-binary=:all:", "--no-compile"]
-    command += [word for name in _WHEEL_PLATFORMS for word in ("--platform", f"{name}_{machine_name}")]
+    command += ["--target", str(part), "--no-compile", *for_trixie(machine_name)]
     run([*command, *image.wheels], cwd=FOLDER / image.folder)
     part.rename(folder)
     return folder
+
+
+def for_trixie(machine_name: str) -> list[str]:
+    """Options of this machine's pip that get wheels for the Python of the images."""
+    platforms = [word for name in _WHEEL_PLATFORMS for word in ("--platform", f"{name}_{machine_name}")]
+    return ["--python-version", "3.13", "--only-binary=:all:", *platforms]
 
 
 def _node_modules(image: Image, wheels: Path) -> Path:

@@ -165,8 +165,33 @@ def check_docs() -> None:
 
 def check_changelog() -> None:
     tool("antsibull-changelog", "lint")
-    tool("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
+    tool("antsibull-changelog", "lint-changelog-yaml", "--strict", "changelogs/changelog.yaml")
 
+
+def check_collection_docs() -> None:
+    """Every page that Galaxy and the docs site make of the plugins and roles."""
+    # It goes by the path's own names, which the checkout itself may not have.
+    collection = ROOT / ".collections" / "ansible_collections" / "locki" / "vaettir"
+    tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", ".", cwd=collection)
+
+
+def check_reuse() -> None:
+    """Licence and copyright of every file: in it, or in REUSE.toml."""
+    tool("reuse", "lint")
+
+
+def check_server_python() -> None:
+    """What runs on a server, with the oldest Python that is supported there: ruff knows its syntax, not its library."""
+    tool("vermin", "--quiet", "--no-tips", "--target=3.8-", "--violations", "plugins/modules", "plugins/module_utils")
+
+
+# ansible-lint has a check of its own here, with community.docker present.
+IMPORTER = """[galaxy-importer]
+CHECK_REQUIRED_TAGS = True
+RUN_ANSIBLE_DOC = True
+RUN_ANSIBLE_LINT = False
+CHECK_CHANGELOG = True
+"""
 
 # Everything that a built collection may hold at its top; the checkout is full of other things.
 SHIPPED = {
@@ -188,6 +213,23 @@ SHIPPED = {
 DOCUMENTED = {"roles": "role", "plugins/modules": "module", "plugins/filter": "filter", "plugins/test": "test"}
 
 
+ARCHIVE_LIMIT = 500_000  # bytes
+
+
+def check_galaxy() -> None:
+    """What Galaxy does with an archive before it takes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tool("ansible-galaxy", "collection", "build", "--output-path", folder)
+        (archive,) = Path(folder).glob("*.tar.gz")
+        (settings := Path(folder) / "importer.cfg").write_text(IMPORTER)
+        environment = {"GALAXY_IMPORTER_CONFIG": str(settings)}
+        command = ("-m", "galaxy_importer.main", str(archive))
+        said = tool("python", *command, cwd=Path(folder), environment=environment)
+        found = [line for line in said.splitlines() if line.startswith(("WARNING", "ERROR"))]
+        if found or "Importer processing completed successfully" not in said:
+            raise LintError("\n".join(found) or said)
+
+
 def check_build() -> None:
     """What a user gets: build the collection, install it elsewhere, read every plugin's and role's documentation."""
     with tempfile.TemporaryDirectory() as folder:
@@ -197,6 +239,10 @@ def check_build() -> None:
         (settings := Path(folder) / "ansible.cfg").write_text(f"[defaults]\ncollections_path = {folder}\n")
         away: Away = {"cwd": Path(folder), "environment": {"ANSIBLE_CONFIG": str(settings)}}
         tool("ansible-galaxy", "collection", "install", str(archive), "-p", folder, "--no-deps", "--offline", **away)
+        if (size := archive.stat().st_size) > ARCHIVE_LIMIT:
+            raise LintError(
+                f"{archive.name} has {size} bytes, more than {ARCHIVE_LIMIT}: see build_ignore in galaxy.yml"
+            )
         installed = Path(folder) / "ansible_collections" / "locki" / "vaettir"
         extra = {path.name for path in installed.iterdir()} - SHIPPED
         if extra:
@@ -218,7 +264,6 @@ def check_build() -> None:
             tool("ansible-playbook", "--syntax-check", *playbooks, **away)
 
 
-HEADER = "SPDX-License-Identifier: GPL-3.0-or-later"
 FORBIDDEN = {
     # Whoever builds the project brings mirrors of their own.
     r"pypi\.org|pythonhosted\.org|npmjs\.(org|com)|(deb|ftp|security)\.debian\.org": "a package registry's host",
@@ -235,8 +280,6 @@ def check_house() -> None:
         if b"\0" in content or path.name == "LICENSE":
             continue
         text = content.decode()
-        if path.suffix == ".py" and HEADER not in "".join(text.splitlines(keepends=True)[:2]):
-            faults.append(f"{path}: does not begin with # {HEADER}")
         for number, line in enumerate(text.splitlines(), 1):
             faults += [
                 f"{path}:{number}: {what}: {line.strip()}" for rule, what in rules.items() if re.search(rule, line)
@@ -250,10 +293,14 @@ CHECKS: dict[str, Callable[[], None]] = {
     "sanity": check_sanity,
     "ansible-lint": check_ansible_lint,
     "build": check_build,
+    "galaxy": check_galaxy,
+    "collection-docs": check_collection_docs,
     "mypy": check_mypy,
     "changelog": check_changelog,
     "docs": check_docs,
     "yamllint": check_yamllint,
+    "reuse": check_reuse,
+    "server-python": check_server_python,
     "ruff": check_ruff,
     "format": check_format,
     "house": check_house,
@@ -286,7 +333,7 @@ def main() -> int:
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for future in as_completed([pool.submit(timed, name) for name in wanted]):
             name, seconds, found = future.result()
-            print(f"{'FAIL' if found else 'ok':<5}{name:<14}{seconds:6.1f} s", flush=True)
+            print(f"{'FAIL' if found else 'ok':<5}{name:<16}{seconds:6.1f} s", flush=True)
             case = ElementTree.SubElement(report, "testcase", name=name, time=f"{seconds:.1f}")
             if found:
                 red += 1

@@ -42,10 +42,19 @@ browser: images ## Chromium in front of the deployed app
 bench: images ## side by side with the recipe and the peers
 	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q -r bench/requirements.txt && $(VENV) -m bench
 
+versions: setup ## unit tests, sanity and syntax on each ansible-core: CORES="2.20 2.21" (default: all), DEPLOY=default adds a whole deploy
+	$(VENV) -m tests.versions $(CORES) $(if $(DEPLOY),--deploy $(DEPLOY))
+
+docs: setup ## the docs as a static site, in .rig/site/html
+	$(VENV) -m tests.site
+
+release: setup ## VERSION=1.0.0: changelog, version, archive, checksum; prints how to tag and publish
+	$(VENV) -m tests.release $(VERSION)
+
 soak: images ## what takes longer than a test may
 	$(VENV) -m pytest tests/soak
 
 clean: demo-down ## demo-down, and everything that set-up made in this folder
 	rm -rf .venv .collections
 
-.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench soak clean
+.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench versions docs release soak clean

@@ -70,6 +70,23 @@ def sources() -> Iterator[Path]:
     return (Path(name) for name in listing.stdout.split("\0") if name and (ROOT / name).is_file())
 
 
+def copy_to(folder: Path, *left_out: str) -> None:
+    """The checkout's files with their modes, without those below some folders."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in sources():
+        if path.parts[0] not in left_out or path.parts[:2] == ("tests", "sanity"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, folder / path, follow_symlinks=False)
+
+
+def pin(name: str) -> str:
+    """The version of a package in requirements.txt."""
+    found = re.search(rf"(?m)^{re.escape(name)}==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    if not found:
+        raise LintError(f"requirements.txt pins no {name}")
+    return found[1]
+
+
 def check_yamllint() -> None:
     files = [str(path) for path in sources() if path.suffix in (".yml", ".yaml") or path.name == ".yamllint"]
     tool("yamllint", "--strict", *files)
@@ -104,12 +121,8 @@ sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments]))
 def sanity_copy() -> Path:
     """The tracked files with their modes, where ansible-test accepts them: it refuses the symlinked checkout."""
     copy = ROOT / ".rig" / "sanity" / "ansible_collections" / "locki" / "vaettir"
-    shutil.rmtree(copy, ignore_errors=True)
-    for path in sources():
-        # Only what runs on a controller or a server: ruff, mypy and pytest itself judge the tests.
-        if path.parts[0] not in ("bench", "tests") or path.parts[:2] == ("tests", "sanity"):
-            (copy / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / path, copy / path)
+    # Only what runs on a controller or a server: ruff, mypy and pytest itself judge the tests.
+    copy_to(copy, "LICENSES", "bench", "tests")
     # Without a repository of its own it is part of the checkout's, which ignores it.
     subprocess.run(["git", "init", "--quiet", str(copy)], check=True)
     return copy
@@ -180,6 +193,14 @@ def check_reuse() -> None:
     tool("reuse", "lint")
 
 
+def check_workflows() -> None:
+    """Workflows and Dependabot's settings: what GitHub takes, and what makes them unsafe."""
+    folder = ROOT / ".github"
+    for schema, pattern in (("github-workflows", "workflows/*.yml"), ("dependabot", "dependabot.yml")):
+        tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *map(str, folder.glob(pattern)))
+    tool("zizmor", "--offline", "--no-progress", str(folder))
+
+
 def check_server_python() -> None:
     """What runs on a server, with the oldest Python that is supported there: ruff knows its syntax, not its library."""
     tool("vermin", "--quiet", "--no-tips", "--target=3.8-", "--violations", "plugins/modules", "plugins/module_utils")
@@ -196,6 +217,8 @@ CHECK_CHANGELOG = True
 # Everything that a built collection may hold at its top; the checkout is full of other things.
 SHIPPED = {
     "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
     "FILES.json",
     "LICENSE",
     "MANIFEST.json",
@@ -301,6 +324,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "yamllint": check_yamllint,
     "reuse": check_reuse,
     "server-python": check_server_python,
+    "workflows": check_workflows,
     "ruff": check_ruff,
     "format": check_format,
     "house": check_house,

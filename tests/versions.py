@@ -26,11 +26,9 @@ from tests.rig import images
 from tests.rig.shell import LABEL, ROOT, STATE, RigError, digest, run, say
 
 RESULTS = ROOT / "tests" / "versions.json"
-REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-PINS = dict(re.findall(r"(?m)^([\w-]+)==(\S+)", REQUIREMENTS))
 # The engine, and the package that brings community.docker; 2.19's are what requirements.txt has.
 CORES = {
-    "2.19": (PINS["ansible-core"], PINS["ansible"]),
+    "2.19": (lint.pin("ansible-core"), lint.pin("ansible")),
     "2.20": ("2.20.10", "13.8.0"),
     "2.21": ("2.21.5", "14.5.0"),
     "2.22": ("2.22.0rc1", "15.0.0a3"),
@@ -38,7 +36,7 @@ CORES = {
 NEWEST = "2.21"  # of those that are supported
 MAY_FAIL = ("2.22",)  # not released yet
 # What the tests of a control node need, besides Ansible, and what Molecule does.
-TOOLS = ("cryptography", "hypothesis", "ngxparse", "pytest", "trustme")
+TOOLS = ("cryptography", "hypercorn", "hypothesis", "ngxparse", "pytest", "trustme")
 DEPLOY_TOOLS = ("aiohttp", "gixy-ng", "molecule", "pytest-testinfra", "websockets")
 LIMIT = 1800  # seconds
 
@@ -49,7 +47,7 @@ def pins(core: str) -> list[str]:
     return [
         f"ansible-core=={engine}",
         f"ansible=={package}",
-        *(f"{name}=={PINS[name]}" for name in (*TOOLS, *DEPLOY_TOOLS)),
+        *(f"{name}=={lint.pin(name)}" for name in (*TOOLS, *DEPLOY_TOOLS)),
     ]
 
 
@@ -72,7 +70,8 @@ def wheels(core: str) -> Path:
             # The environments that ansible-test makes for each of its tests.
             if re.search(r"ansible_test/_data/requirements/sanity\.[^/]+\.txt$", name):
                 (listing := part / "sanity.txt").write_bytes(archive.read(name))
-                run([*pip, "--no-deps", "--requirement", str(listing)])
+                # A core that is not released yet may want what no package index has.
+                run([*pip, "--no-deps", "--requirement", str(listing)], check=core not in MAY_FAIL)
         bootstrap = archive.read("ansible_test/_internal/python_requirements.py").decode()
     run([*pip, "--no-deps", *(f"pip=={version}" for version in lint.pips(bootstrap))])
     part.rename(folder)
@@ -82,10 +81,7 @@ def wheels(core: str) -> Path:
 def checkout(core: str) -> Path:
     """A copy of the checkout's files, under a path that is the same in the container."""
     copy = STATE / "versions" / core / "ansible_collections" / "locki" / "vaettir"
-    shutil.rmtree(copy, ignore_errors=True)
-    for path in lint.sources():
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / path, copy / path)
+    lint.copy_to(copy)
     if (STATE / "ca").exists():  # Molecule's servers and those of other runs trust one CA
         shutil.copytree(STATE / "ca", copy / ".rig" / "ca")
     subprocess.run(["git", "init", "--quiet", str(copy)], check=True)
@@ -99,9 +95,11 @@ def in_container(core: str, deploy: str) -> dict[str, Any]:
     options = ["--rm", "--init", "--network", "host", "--label", f"{LABEL}=versions"]
     options += ["-v", f"{copy}:{copy}", "-v", f"{brought}:/wheels:ro", "-w", str(copy)]
     options += ["-v", "/var/run/docker.sock:/var/run/docker.sock"] if deploy else []
-    for setting in ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels", "PYTHONDONTWRITEBYTECODE=1"):
-        options += ["-e", setting]
+    options += ["-e", "PYTHONDONTWRITEBYTECODE=1"]
     script = "trap 'chown -R --reference=galaxy.yml .' EXIT; "
+    # ansible-test hands no variable of the environment to pip, but its settings in the home folder.
+    settings = r"[global]\nno-index = true\nfind-links = /wheels\n"
+    script += f"mkdir -p ~/.config/pip && printf '{settings}' > ~/.config/pip/pip.conf && "
     script += 'python3 -m venv .venv && .venv/bin/pip install -q "$@"'
     script += f" && .venv/bin/python -m tests.versions --here {core}" + (f" --deploy {deploy}" if deploy else "")
     command = ["docker", "run", *options, images.CONTROL, "sh", "-c", script, "sh", *pins(core)]
@@ -186,9 +184,13 @@ def main() -> int:
     parser.add_argument("cores", nargs="*", metavar="CORE", help=f"default: {', '.join(CORES)}")
     parser.add_argument("--deploy", default="", metavar="SCENARIO", help="a Molecule scenario as well")
     parser.add_argument("--here", action="store_true", help="with this Python and its Ansible; the result as JSON")
+    parser.add_argument("--pins", action="store_true", help="only print what pip has to install")
     options = parser.parse_args()
     if unknown := set(options.cores) - set(CORES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(CORES)}")
+    if options.pins:
+        print(*(pin for core in options.cores for pin in pins(core)), sep="\n")
+        return 0
     if options.here:
         made = here(options.deploy)
         print(json.dumps(made))

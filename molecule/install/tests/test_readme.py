@@ -137,7 +137,7 @@ def test_step_by_step(home, servers, edge, sources, tmp_path):
     said = dict(re.findall(r"(?ms)^=== (\d)$\n(.*?)(?=^=== \d$|\Z)", typed(script, home, tmp_path)))
     assert said["2"].strip() == next(iter(servers))
     assert "was installed successfully" in said["3"]
-    assert re.search(r"ocapistaine +created +https://ocapistaine\.vaettir\.example", said["5"]), said["5"][-3000:]
+    assert re.search(r"ocapistaine +started +https://ocapistaine\.vaettir\.example", said["5"]), said["5"][-3000:]
     assert said["6"].startswith("HTTP/2 200")
     assert "ocapistaine" in said["7"]
     assert "failed=0" in said["7"]

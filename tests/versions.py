@@ -26,11 +26,12 @@ from tests.rig import images
 from tests.rig.shell import LABEL, ROOT, STATE, RigError, digest, run, say
 
 RESULTS = ROOT / "tests" / "versions.json"
-# The engine, and the package that brings community.docker; 2.19's are what requirements.txt has.
+# The engine, and the package that brings community.docker. The oldest and the newest are those of requirements.txt.
+OLDEST_PINS, NEWEST_PINS = zip(lint.pinned("ansible-core"), lint.pinned("ansible"), strict=True)
 CORES = {
-    "2.19": (lint.pin("ansible-core"), lint.pin("ansible")),
+    "2.19": OLDEST_PINS,
     "2.20": ("2.20.10", "13.8.0"),
-    "2.21": ("2.21.5", "14.5.0"),
+    "2.21": NEWEST_PINS,
     "2.22": ("2.22.0rc1", "15.0.0a3"),
 }
 NEWEST = "2.21"  # of those that are supported
@@ -47,14 +48,14 @@ def pins(core: str) -> list[str]:
     return [
         f"ansible-core=={engine}",
         f"ansible=={package}",
-        *(f"{name}=={lint.pin(name)}" for name in (*TOOLS, *DEPLOY_TOOLS)),
+        *(f"{name}=={lint.pinned(name)[-1]}" for name in (*TOOLS, *DEPLOY_TOOLS)),
     ]
 
 
 def wheels(core: str) -> Path:
     """All that its container installs, fetched with this machine's pip settings: no CA, no index goes in."""
     wanted = pins(core)
-    options = images.for_trixie(platform.machine())
+    options = ["--python-version", "3.13", "--only-binary=:all:", *images.platforms(platform.machine())]
     folder = STATE / "wheels" / f"control-{digest([*wanted, *options])}"
     if folder.exists():
         return folder

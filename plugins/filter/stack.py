@@ -18,8 +18,6 @@ from ansible_collections.locki.vaettir.plugins.plugin_utils import _local_files
 COMPOSE_MINIMUM = (2, 20)  # the first with `include`
 ENGINE_DOCS = "docs.docker.com/engine/install"
 TLS_FILE = "traefik/dynamic/tls.yml"
-COMPOSE_FILE = "docker-compose.yml"
-# What an agent's own nginx may answer to a handshake, its page included.
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _folder_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
     if found["compose_files"]:
         yield (
             f"{found['root']} on {wanted.server} has a {', '.join(found['compose_files'])} of its owner, which is "
-            "never overwritten or shadowed: move its services to docker-compose.override.yml there, or set "
+            f"never overwritten or shadowed: move its services to {_names.OVERRIDE} there, or set "
             "stack_manage to false, which leaves it and its Traefik as they are (docs/adopt.md)."
         )
 
@@ -241,7 +239,7 @@ def _upgrade(found: dict[str, Any], wanted: Settings) -> tuple[str, str]:
         return "replace", f"Traefik is to be replaced: {'; '.join(traefik['reasons'])}."
     if traefik["status"] == "running":
         return "", "Traefik is as it should be, nothing to do."
-    if COMPOSE_FILE not in found["written"]:
+    if _names.COMPOSE_FILE not in found["written"]:
         return "", "there is no Traefik; the first deploy starts it."
     return "start", "Traefik does not run, and is to be started."
 
@@ -277,7 +275,7 @@ def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
         absent=[TLS_FILE] if wanted.tls == "acme" and not serves_files else [],
         upgrade=upgrade,
         upgrade_why=f"{wanted.server}: {why}",
-        remove_traefik=traefik["status"] != "" and COMPOSE_FILE in written,
+        remove_traefik=traefik["status"] != "" and _names.COMPOSE_FILE in written,
         remove_files=[path for path in written if wanted.remove_certificates or not path.startswith("traefik/certs/")],
     )
 

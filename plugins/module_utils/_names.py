@@ -41,6 +41,10 @@ SECRET_REGEX = r"^[A-Za-z0-9._~+/=-]{16,256}$"
 DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
 
 
+COMPOSE_FILE = "docker-compose.yml"
+OVERRIDE = "docker-compose.override.yml"  # the owner's; compose reads it after ours
+
+
 def playbook(name: str, agent: str = "") -> str:
     """The command that a message tells a person to type: works in a checkout and where the collection is installed."""
     return f"ansible-playbook locki.vaettir.{name}" + (f" -e agent={agent}" if agent else "")

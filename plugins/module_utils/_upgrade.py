@@ -9,12 +9,10 @@ import re
 import time
 from typing import Any
 
-from . import _curl, _docker, _files
+from . import _curl, _docker, _files, _names
 from ._fileset import FileSet
 from ._transaction import FAILURES, CheckError, Undo, sentence
 
-COMPOSE_FILE = "docker-compose.yml"
-OVERRIDE = "docker-compose.override.yml"  # the owner's
 PREVIOUS = os.path.join(_files.STATE_DIR, "traefik.yml")  # the compose file that the running Traefik was made from
 CERTIFICATES = "traefik/acme/acme.json"
 ROUTED = ("ok", "offline", "not_a_websocket", "refused_origin")  # curl's words for answers of an agent's own nginx
@@ -30,6 +28,11 @@ def worse(handshakes: list[dict[str, Any]], before: list[dict[str, Any]]) -> lis
     return [{**one, **answer} for one, answer in zip(wanted, found) if not _curl.met(one, answer)]
 
 
+def _begun(container: dict[str, Any] | None) -> tuple[str, str] | None:
+    """Another container, or another start of it, is another one."""
+    return (container["Id"], container["State"]["StartedAt"]) if container else None
+
+
 class Traefik:
     """Traefik, and what it reads Docker through. `touch` is false in check mode."""
 
@@ -42,45 +45,36 @@ class Traefik:
 
     def start(self) -> bool:
         """Whether a container is, or would be, another one. A running Traefik stays: it has everybody's WebSocket."""
-        before = self._containers()
-        runs = before[self.name] is not None
+        traefik, _reader = before = self._running()
         if not self.touch:
-            return not runs
-        if runs:
-            self._up("docker-api")
-        if not runs:
+            return traefik is None
+        if traefik is None:
             self._up("traefik")
-        elif _docker.health(_docker.inspect("container", self.name) or {"State": {}}) != "healthy":
-            self._up("--no-recreate", "traefik")  # which waits for it
-        after = self._containers()
-        if after[self.name] != before[self.name]:
+        else:
+            self._up("docker-api")
+            if _docker.health(traefik) != "healthy":
+                self._up("--no-recreate", "traefik")
+        after = self._running()
+        if _begun(after[0]) != _begun(traefik):
             self._remember()
-        return after != before
+        return [_begun(one) for one in after] != [_begun(one) for one in before]
 
-    def _containers(self) -> dict[str, str | None]:
-        """When each that runs was started."""
-        found = {name: _docker.inspect("container", name) for name in (self.name, self.reader)}
-        return {
-            name: one["Id"] + one["State"]["StartedAt"] if one and _docker.running(one) else None
-            for name, one in found.items()
-        }
+    def _running(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Traefik, and its reader."""
+        traefik, reader = (_docker.inspect("container", name) for name in (self.name, self.reader))
+        return traefik if _docker.running(traefik) else None, reader if _docker.running(reader) else None
 
     def _up(self, *words: str, files: tuple[str, ...] = ()) -> None:
-        """A busy machine's runtime gets a second try."""
+        """Until it is healthy."""
         chosen = [word for path in files for word in ("--file", path)] + (["--project-directory", "."] if files else [])
-        up = ("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(HEALTHY))
-        for _attempt in range(2):
-            status, _output, error = _docker.docker(
-                *("compose", *chosen, "--profile", "production", *up, *words), cwd=self.root, timeout=HEALTHY + 60
-            )
-            if not _docker.RUNTIME_FAILED.search(error):
-                break
+        up = ("--profile", "production", "up", "--detach", "--no-build", "--wait", "--wait-timeout", str(HEALTHY))
+        status, _output, error = _docker.twice("compose", *chosen, *up, *words, cwd=self.root, timeout=HEALTHY + 60)
         if status:
             raise _docker.DockerError(f"{words[-1]} did not start: {_docker.last_line(error)}")
 
     def _remember(self) -> None:
         """For an upgrade that fails."""
-        content = _files.read_bytes(os.path.join(self.root, COMPOSE_FILE)) or b""
+        content = _files.read_bytes(os.path.join(self.root, _names.COMPOSE_FILE)) or b""
         _files.write_atomic(os.path.join(self.root, PREVIOUS), content, 0o600)
 
     # --- an upgrade
@@ -115,11 +109,11 @@ class Traefik:
     def _start_previous(self) -> None:
         """Nothing happens to one that never stopped."""
         self.words = _COLOUR.sub("", "".join(_docker.docker("logs", "--tail", "1", self.name)[1:])).strip()
-        override = os.path.exists(os.path.join(self.root, OVERRIDE))
-        self._up("traefik", files=(PREVIOUS, *([OVERRIDE] if override else [])))
+        override = os.path.exists(os.path.join(self.root, _names.OVERRIDE))
+        self._up("traefik", files=(PREVIOUS, *([_names.OVERRIDE] if override else [])))
         content = _files.read_bytes(os.path.join(self.root, PREVIOUS)) or b""
         with _files.locked(self.root):
-            FileSet(self.root, True).file(COMPOSE_FILE, content)
+            FileSet(self.root, True).file(_names.COMPOSE_FILE, content)
 
     def _way_back(self, undo: Undo) -> list[str]:
         if undo.errors:

@@ -182,7 +182,7 @@ backups:
   elements: str
   returned: always
   sample: ["proxy-configs/ocapistaine.conf.template.20261122T220000~"]
-keys:
+env_keys:
   description: Names of the keys of C(.env) that were (or, in check mode, would be) changed.
   type: list
   elements: str

@@ -13,7 +13,7 @@ description:
   - Works on the services C(traefik) and C(docker-api) of the compose file that the role P(locki.vaettir.stack#role)
     writes.
   - V(started) starts what does not run. A running Traefik stays as it is, whatever its definition says, because it
-    holds every open WebSocket of the server; C(docker-api) holds none, so it is made anew where its definition changed.
+    holds every open WebSocket of the server. C(docker-api) holds none, so it is replaced where its definition changed.
   - V(upgraded) gets the image while the previous Traefik serves, asks every agent through it (O(handshakes)), copies
     C(acme.json), replaces the container, waits until it is healthy, and asks every agent again.
   - Where the new Traefik does not come up, or an agent answers worse than before, the previous one is started again

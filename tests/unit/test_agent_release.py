@@ -392,6 +392,9 @@ def test_an_agent_that_does_not_run_is_not_verified(machine: Machine) -> None:
 
 def test_nothing_is_left_of_a_removed_agent(machine: Machine, one: str) -> None:
     (machine.root / ".env").write_text(f"OTHER=x\n{KEY}=https://one.example\n", encoding="ascii")
+    ours = [f"vaettir_{AGENT}-{kind}" for kind in ("cache", "assets-1000", "assets-0")]
+    others = [f"vaettir_{AGENT}-two-assets-1000", f"other_{AGENT}-assets-1000", f"vaettir_{AGENT}-assets-of-mine"]
+    machine.docker.volumes = [*ours, *others]
     before = contents(machine)
     planned = machine(state="absent", touch=False)
     names = machine.module.removed
@@ -404,7 +407,7 @@ def test_nothing_is_left_of_a_removed_agent(machine: Machine, one: str) -> None:
     assert (machine.root / ".env").read_text() == "OTHER=x\n"
     shared = {*SHARED, ".env", "agents.yml", ".locki/manifest.json", ".locki/lock"}
     assert set(contents(machine)) == shared
-    assert (machine.docker.containers, machine.docker.images) == ([], {})
+    assert (machine.docker.containers, machine.docker.images, machine.docker.volumes) == ([], {}, others)
     again = machine(state="absent")
     assert (again["outcome"], again["changed"], again["notes"]) == ("unchanged", False, ["there is nothing of it here"])
 

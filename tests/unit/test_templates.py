@@ -140,7 +140,7 @@ def test_compose_service_of_the_page() -> None:
     assert service["environment"] == {"DISCORD_INVITE_URL": "${DISCORD_INVITE_URL-}"}
     releases, notes = "./releases/{}:/etc/vaettir/releases:ro", "/run/vaettir"
     assert service["volumes"] == [releases.format("offline"), notes]
-    assert found["volumes"] == [releases.format("my-agent"), "my-agent-assets:/var/cache/vaettir", notes]
+    assert found["volumes"] == [releases.format("my-agent"), "my-agent-assets-1000:/var/cache/vaettir", notes]
     (router,) = routers(page)
     assert service["labels"][f"traefik.http.routers.{router}.middlewares"] == router
     assert service["labels"][f"traefik.http.middlewares.{router}.headers.customrequestheaders.Cookie"] == ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _docker, _upgrade
+from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _docker, _names, _upgrade
 from ansible_collections.locki.vaettir.plugins.modules import traefik
 
 from .docker_command import Said, container
@@ -146,7 +146,7 @@ def test_no_way_back(server: Server) -> None:
 
 
 def test_the_owners_services_are_read_for_the_way_back(server: Server) -> None:
-    (server.root / _upgrade.OVERRIDE).touch()
+    (server.root / _names.OVERRIDE).touch()
     server.compose = [(1, "", "the new one fails")]
     server("upgraded")
-    assert f"--file {_upgrade.PREVIOUS} --file {_upgrade.OVERRIDE}" in server.acts[-1]
+    assert f"--file {_upgrade.PREVIOUS} --file {_names.OVERRIDE}" in server.acts[-1]

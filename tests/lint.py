@@ -183,6 +183,11 @@ def check_docs() -> None:
     tool("python", "-m", "tests.docs", "--check")
 
 
+def check_site() -> None:
+    """The docs as a site: no link in them leads nowhere."""
+    tool("python", "-m", "tests.site")
+
+
 def check_changelog() -> None:
     tool("antsibull-changelog", "lint")
     tool("antsibull-changelog", "lint-changelog-yaml", "--strict", "changelogs/changelog.yaml")
@@ -400,6 +405,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "mypy": check_mypy,
     "changelog": check_changelog,
     "docs": check_docs,
+    "site": check_site,
     "yamllint": check_yamllint,
     "reuse": check_reuse,
     "server-python": check_server_python,

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from tests import lint
@@ -57,32 +58,41 @@ def plugins() -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    site = STATE / "site"
-    shutil.rmtree(site, ignore_errors=True)
+def pages(folder: Path) -> None:
+    """The repository's pages and pictures, in the same places."""
     for pattern in PAGES:
         for path in ROOT.glob(pattern):
-            target = site / "docs" / path.relative_to(ROOT)
+            target = folder / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
             if path.suffix == ".md":
-                target.write_text(
-                    ELSEWHERE.sub(rf"]({REPOSITORY}/\2)", path.read_text(encoding="utf-8")), encoding="utf-8"
-                )
-    (site / "docs" / "modules.md").write_text(plugins(), encoding="utf-8")
+                linked = ELSEWHERE.sub(rf"]({REPOSITORY}/\2)", path.read_text(encoding="utf-8"))
+                target.write_text(linked, encoding="utf-8")
+    shutil.copy2(ROOT / "tests" / "site.css", folder)
+    (folder / "modules.md").write_text(plugins(), encoding="utf-8")
+
+
+def fetched(html: Path) -> list[str]:
+    """What a page would get from elsewhere."""
+    return [
+        f"{page.relative_to(html)}: {address}"
+        for page in html.rglob("*.html")
+        for address in re.findall(
+            r'<(?:script|link|img)\b[^>]*?(?:src|href)="(https?://[^"]+)"', page.read_text(encoding="utf-8")
+        )
+    ]
+
+
+def main() -> int:
+    site, html = STATE / "site", STATE / "site" / "html"
+    shutil.rmtree(site, ignore_errors=True)
+    pages(site / "docs")
     # A link that leads nowhere is a warning, and a warning fails.
     lint.tool("mkdocs", "build", "--strict", "--quiet", environment={"NO_MKDOCS_2_WARNING": "1"})
-    outside = [
-        f"{page.relative_to(site)}: {address}"
-        for page in (site / "html").rglob("*.html")
-        for address in re.findall(
-            r'<(?:script|link|img)\b[^>]*?(?:src|href)="(https?://[^"]+)"', page.read_text("utf-8")
-        )
-        if 'rel="canonical"' not in address
-    ]
-    if outside:
+    if outside := fetched(html):
         raise lint.LintError("\n".join(["the site fetches from elsewhere:", *outside]))
-    say(f"{len(list((site / 'html').rglob('*.html')))} pages: {(site / 'html' / 'index.html').relative_to(ROOT)}")
+    count = len(list(html.rglob("*.html")))
+    say(f"{count} pages; to read them: python3 -m http.server --directory {html.relative_to(ROOT)}")
     return 0
 
 

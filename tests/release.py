@@ -32,7 +32,9 @@ def refusal(version: str, current: str, fragments: set[str], released: set[str],
     if numbers(version) < numbers(current) or version in released - {current}:
         return f"VERSION '{version}' is not after {current}: use a later one"
     if f"{version}.yml" not in fragments:
-        return f"nothing tells what {version} changes: write changelogs/fragments/{version}.yml"
+        waiting = sorted(fragments - {f"{name}.yml" for name in released})
+        also = f", or rename {', '.join(waiting)}, which waits for its version" if waiting else ""
+        return f"nothing tells what {version} changes: write changelogs/fragments/{version}.yml{also}"
     return ""
 
 

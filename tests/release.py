@@ -52,7 +52,7 @@ def main() -> int:
     SETTINGS.write_text(re.sub(r"(?m)^version: .*$", f"version: {version}", text), encoding="utf-8")
     say(f"version {version}, its changelog and pages")
     lint.tool("python", "-m", "tests.docs")
-    (folder := STATE / "release").mkdir(exist_ok=True)
+    (folder := STATE / "release").mkdir(parents=True, exist_ok=True)
     lint.tool("ansible-galaxy", "collection", "build", "--force", "--output-path", str(folder))
     archive = folder / f"locki-vaettir-{version}.tar.gz"
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()

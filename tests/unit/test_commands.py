@@ -22,7 +22,8 @@ COMMAND = re.compile(rf"(?:\$ )?((?:\.venv/bin/)?(?:{PROGRAMS}) .+)")
 # By what runs it: in these words where the page has no gap in it, else with the gap filled.
 RUN_BY = {
     "molecule/install/tests/test_readme.py": [
-        "README.md: (ssh|mkdir|pip|ansible-galaxy|cat|curl|ansible-playbook) .*",
+        "(README|docs/versions).md: pip .*",
+        "README.md: (ssh|mkdir|ansible-galaxy|cat|curl|ansible-playbook) .*",
     ],
     "tests/soak/test_howto.py": [
         "docs/howto.md: (ansible-playbook|ansible-galaxy) .*",
@@ -55,7 +56,7 @@ NOT_RUN = {
     "docs/adopt.md: git status": "the tests compare the whole folder instead",
     "docs/architecture.md: ls -A .*": "reads only; the tests read these files themselves",
     "docs/operations.md: docker image inspect .*": "an image that was never pulled has no digest; the rig builds all",
-    "[^:]*: make (soak|bench|versions|docs|molecule).*": "takes too long within a test; each is a target of its own",
+    "[^:]*: make (soak|bench|versions|docs|molecule|lock).*": "takes too long within a test; each is a target of its own",
     r"CONTRIBUTING.md: \.venv/bin/python .*": "what `make lint` and `make unit` run, with other words",
     "docs/[^:]*: docker (exec|logs|network connect|ps|stop)": "the name of a command, in a sentence",
 }

@@ -10,7 +10,6 @@ import shlex
 import pytest
 import yaml
 
-from tests import versions
 from tests.rig import reader
 from tests.rig.shell import ROOT, VENV, run
 
@@ -32,11 +31,6 @@ def sources(tmp_path_factory) -> dict[str, str]:
         made[f"git {version}"] = f"git+file://{folder / 'bare.git'}"
         made[f"archive {version}"] = str(folder / f"locki-vaettir-{version}.tar.gz")
     return made
-
-
-def test_the_versions_that_are_supported_are_installed():
-    oldest, unsupported = next(iter(versions.CORES)), versions.MAY_FAIL[0]
-    assert f"pip install 'ansible-core>={oldest},<{unsupported}'\n" in STEPS[2]
 
 
 def test_step_by_step(servers, edge, sources, tmp_path):

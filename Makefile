@@ -43,7 +43,7 @@ browser: images ## Chromium in front of the deployed app
 bench: images ## side by side with the recipe and the peers
 	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench
 
-versions: setup ## unit tests, sanity and syntax on each ansible-core: CORES="2.20 2.21" (default: all), DEPLOY=default adds a whole deploy
+versions: setup ## unit tests, sanity and syntax on each ansible-core: CORES="2.20 2.21" (default: all); DEPLOY=default: a whole deploy instead
 	$(VENV) -m tests.versions $(CORES) $(if $(DEPLOY),--deploy $(DEPLOY))
 
 docs: setup ## the docs as a static site, in .rig/site/html

@@ -3,8 +3,8 @@
 """`python -m tests.versions [CORE …]`: unit tests, sanity and syntax on each ansible-core that is alive.
 
 Each runs in a control node of its own: a container with Debian 13's Python, which gets Ansible from wheels and a copy
-of the checkout. `--deploy SCENARIO` adds a whole Molecule scenario on the newest supported one. The results stand in
-tests/versions.json, from which docs/versions.md has its table. `--here CORE` does it with the Python that it runs on.
+of the checkout. `--deploy SCENARIO` runs a whole Molecule scenario instead. The results stand in tests/versions.json,
+from which docs/versions.md has its table. `--here CORE` does it with the Python that it runs on.
 """
 
 from __future__ import annotations
@@ -142,28 +142,37 @@ def here(deploy: str) -> dict[str, Any]:
     playbooks = [f"locki.vaettir.{path.stem}" for path in sorted((ROOT / "playbooks").glob("*.yml"))]
     # The command line's own words count, whatever ansible.cfg says.
     loud = {"ANSIBLE_DEPRECATION_WARNINGS": "1", "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections")}
+    made: dict[str, Any] = {
+        "core": run([lint.BIN / "ansible", "--version"]).stdout.split("core ")[1].split("]")[0],
+        "python": platform.python_version(),
+    }
+    if deploy:
+        passed, _lines = called(deploy, "-m", "tests.rig.molecule_run", deploy, **loud)
+        said = (STATE / "logs" / f"{deploy}.log").read_text(encoding="utf-8")
+        print(said, file=sys.stderr)
+        return {**made, "deploy": passed, "deprecations_deploy": said.count(lint.DEPRECATED)}
     results = {
         "unit": called("unit tests", "-m", "pytest", "tests/unit", "-q", **loud),
         "sanity": called("sanity", "-m", "tests.lint", "sanity"),
         "syntax": called("syntax", str(lint.BIN / "ansible-playbook"), "--syntax-check", *playbooks, **loud),
     }
-    if deploy:
-        results["deploy"] = called(deploy, "-m", "tests.rig.molecule_run", deploy, **loud)
-        results["deploy"] = (results["deploy"][0], (STATE / "logs" / f"{deploy}.log").read_text(encoding="utf-8"))
-        print(results["deploy"][1], file=sys.stderr)
-    passed = re.search(r"(\d+) passed", results["unit"][1])
+    count = re.search(r"(\d+) passed", results["unit"][1])
     return {
-        "core": run([lint.BIN / "ansible", "--version"]).stdout.split("core ")[1].split("]")[0],
-        "python": platform.python_version(),
-        "tests": int(passed[1]) if passed else 0,
+        **made,
+        "tests": int(count[1]) if count else 0,
         "deprecations": sum(said.count(lint.DEPRECATED) for _, said in results.values()),
-        **{name: good for name, (good, _) in results.items()},
+        **{name: passed for name, (passed, _) in results.items()},
     }
 
 
 def good(made: dict[str, Any]) -> bool:
     """Nothing failed, nothing is deprecated."""
-    return all(made.get(name, True) for name in ("unit", "sanity", "syntax", "deploy")) and not made["deprecations"]
+    return all(made.get(name, True) for name in ("unit", "sanity", "syntax", "deploy")) and not deprecations(made)
+
+
+def deprecations(made: dict[str, Any]) -> int:
+    """How many warnings of one all runs printed."""
+    return int(made.get("deprecations", 0) + made.get("deprecations_deploy", 0))
 
 
 def table() -> str:
@@ -175,7 +184,7 @@ def table() -> str:
         told = [words[made.get(name)] for name in ("sanity", "syntax", "deploy")]
         unit = f"{made['tests']} passed" if made["unit"] else "**failed**"
         word = "not released, may fail" if core in MAY_FAIL else "supported"
-        cells = [made["core"], CORES[core][1], made["python"], unit, *told, str(made["deprecations"]), word]
+        cells = [made["core"], CORES[core][1], made["python"], unit, *told, str(deprecations(made)), word]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -183,7 +192,7 @@ def table() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.versions", description=__doc__)
     parser.add_argument("cores", nargs="*", metavar="CORE", help=f"default: {', '.join(CORES)}")
-    parser.add_argument("--deploy", default="", metavar="SCENARIO", help="a Molecule scenario as well")
+    parser.add_argument("--deploy", default="", metavar="SCENARIO", help="this Molecule scenario, and nothing else")
     parser.add_argument("--here", action="store_true", help="with this Python and its Ansible; the result as JSON")
     parser.add_argument("--pins", action="store_true", help="only print what pip has to install")
     options = parser.parse_args()
@@ -199,11 +208,9 @@ def main() -> int:
     images.build_all([images.CONTROL])
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     red = 0
-    for core in options.cores or CORES:
-        made = in_container(core, options.deploy if core == NEWEST else "")
-        # A whole deploy that this run left out stays as the last one was.
-        kept = {key: value for key, value in results.get(core, {}).items() if key == "deploy"}
-        results[core] = {**kept, **made}
+    for core in options.cores or ([NEWEST] if options.deploy else CORES):
+        made = in_container(core, options.deploy)
+        results[core] = {**results.get(core, {}), **made}  # what this run left out stays as it was
         say(f"ansible-core {core}: {'ok' if good(made) else 'FAILED'} {made}")
         red += not good(made) and core not in MAY_FAIL
     RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=2) + "\n", encoding="utf-8")

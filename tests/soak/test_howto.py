@@ -27,7 +27,7 @@ INSTEAD = {
 
 
 def on_server(script: str, user: str = "deploy") -> str:
-    return run(["docker", "exec", "-i", "-u", user, NAME, "bash", "-le"], input=script).stdout
+    return run(["docker", "exec", "-i", "-u", user, "-w", "/home/deploy", NAME, "bash", "-le"], input=script).stdout
 
 
 class Reader:

@@ -62,7 +62,7 @@ class Reader:
         self.inventory.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["server", "next"])
+@pytest.fixture(scope="module", params=[False, True], ids=["trixie", "forky"])
 def reads(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     images.build_all([images.SERVER_NEXT, images.OUTSIDE, images.NGINX, images.TRAEFIK])
     platform: dict[str, Any] = {"name": NAME, "connection": "ssh", "next": request.param}

@@ -34,7 +34,7 @@ def text(said: Any) -> str:
 def plugins() -> str:
     """Every module, filter and callback, with its options."""
     lines = ["# Modules and plugins", ""]
-    lines += ["The roles call these. All but the callback `report` are internal: they may change in any version.", ""]
+    lines += ["The roles call these. What is internal says so: it may change in any version.", ""]
     for kind in KINDS:
         said = lint.tool("ansible-doc", "--type", kind, "--list", "--json", "locki.vaettir")
         names = sorted(json.loads(said[said.index("{") :]))
@@ -48,6 +48,7 @@ def plugins() -> str:
                 "",
             ]
             lines += [text(doc["description"]), ""]
+            lines += [f"{text(doc['notes'])}\n"] if doc.get("notes") else []
             if options := doc.get("options"):
                 lines += ["| Option | Type | Meaning |", "| --- | --- | --- |"]
                 lines += [

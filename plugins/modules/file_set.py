@@ -148,6 +148,7 @@ options:
         type: str
         required: true
 notes:
+  - Internal to the collection, so it may change in any version.
   - Format of C(.env) as in the Compose specification, C(.env) file syntax.
 """
 

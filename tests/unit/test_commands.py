@@ -56,7 +56,7 @@ NOT_RUN = {
     "docs/adopt.md: git status": "the tests compare the whole folder instead",
     "docs/architecture.md: ls -A .*": "reads only; the tests read these files themselves",
     "docs/operations.md: docker image inspect .*": "an image that was never pulled has no digest; the rig builds all",
-    "[^:]*: make (soak|bench|versions|docs|molecule|lock).*": "takes too long within a test: a target each",
+    "[^:]*: make (soak|bench|versions|docs|molecule|lock|browser).*": "takes too long within a test: a target each",
     r"CONTRIBUTING.md: \.venv/bin/python .*": "what `make lint` and `make unit` run, with other words",
     "docs/[^:]*: docker (exec|logs|network connect|ps|stop)": "the name of a command, in a sentence",
 }

@@ -141,6 +141,7 @@ options:
     type: str
     default: ''
 notes:
+  - Internal to the collection, so it may change in any version.
   - O(names), O(only), O(errors), O(address), O(tls), O(tls_ca) and O(app_url) are for the control node. The server
     does not need them.
 """

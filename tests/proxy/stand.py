@@ -31,8 +31,7 @@ def _yaml(path: str) -> dict[str, Any]:
     return dict(yaml.safe_load((ROLE / path).read_text(encoding="utf-8")))
 
 
-VARS = _yaml("vars/main.yml")
-PROFILES = VARS["__agent_proxy_profiles"]
+PROFILES = _yaml("vars/main.yml")["__agent_proxy_profiles"]
 
 
 def settings(**entry: Any) -> dict[str, Any]:
@@ -72,7 +71,6 @@ def render(template: str, agent: Mapping[str, Any], **more: Any) -> str:
         __agent_proxy_target_regex=_names.TARGET_URL_REGEX,
         __agent_proxy_discord_regex=_names.DISCORD_REGEX,
         __agent_proxy_secret_regex=_names.SECRET_REGEX,
-        __agent_proxy_start_period=VARS["__agent_proxy_start_period"],
         **more,
     )
 

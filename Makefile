@@ -62,4 +62,4 @@ lock: setup ## requirements.txt from requirements.in, with the hash of every fil
 clean: demo-down ## demo-down, and everything that set-up made in this folder
 	rm -rf .venv .collections
 
-.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench versions docs release soak lock clean
+.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench bench-fleet versions docs release soak lock clean

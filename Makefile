@@ -43,6 +43,9 @@ browser: images ## Chromium in front of the deployed app
 bench: images ## side by side with the recipe and the peers
 	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench
 
+bench-fleet: images ## rollouts over 1 to 50 servers, side by side with pyinfra and a shell script
+	$(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench.fleet
+
 versions: setup ## unit tests, sanity and syntax on each ansible-core: CORES="2.20 2.21" (default: all); DEPLOY=default: a whole deploy instead
 	$(VENV) -m tests.versions $(CORES) $(if $(DEPLOY),--deploy $(DEPLOY))
 

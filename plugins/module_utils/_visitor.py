@@ -2,7 +2,8 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """What a visitor's browser does with an agent, asked at any place of its chain: data that can be compared.
 
-An app notices requests for its page, and WebSockets. Streamlit runs its script once for each that says its first word.
+An app notices requests for its page, and WebSockets. Streamlit runs its script for each that says its first word, and
+once more after the silence.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SIZE_LIMIT = 2 << 20  # bytes of one answer
 PAGES_AT_ONCE = 2
 HTTP_LIMIT = 6.0  # seconds for one answer
 FIRST_MESSAGE = 4.0  # seconds
+STALLED = 4.0  # seconds in the middle of an answer in which nothing comes
 REDIRECTS = 3
 GRACE = 0.5  # seconds after which a visit that hangs is left behind
 AGAIN = 4  # times that what failed sometimes is asked once more
@@ -40,6 +42,7 @@ ENGINE_SILENCE = 3.0  # seconds; after a few more Engine.IO ends a visitor who d
 PONG = 2.0  # seconds; who was given less for a pong has not failed
 SECONDS = SILENCE + BESIDES
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: a browser's first word
+FINISHED = b"\x30\x00"  # how its ForwardMsg ends that says script_finished: FINISHED_SUCCESSFULLY
 # Close codes of an app that wants a login first: RFC 6455, and its registry. One whose language we do not speak may
 # close without a complaint as well.
 WANTS_LOGIN = (1008, 3000, 3003, *range(4000, 5000))
@@ -377,6 +380,11 @@ class Visit:
             talk.listen(silence)
             silent = time.monotonic() - begin
             talk.ping()
+            # A script that still runs answers later.
+            if talk.tail.endswith(FINISHED) and speaks:
+                talk.say(self.plan.says)
+                if not talk.listen(FIRST_MESSAGE, talk.frames.messages + 1):
+                    return {"told": f"101, and after {silent:.0f} s of silence no more message of the app's"}
         except (_ClosedError, _probe.ProbeError) as end:
             after = time.monotonic() - begin
             short = isinstance(end, _probe.ProbeError) and end.reason == "no_pong" and talk.line.clock.seconds < PONG
@@ -406,6 +414,7 @@ class _Talk:
     def __init__(self, asked: _Connection, line: _probe.Line, rest: bytes) -> None:
         self.asked, self.line, self.rest = asked, line, rest
         self.frames = _websocket.Frames()
+        self.tail = b""  # of the last message
 
     def say(self, message: bytes) -> None:
         self.line.send(_websocket.frame(_websocket.BINARY, message, _MASK))
@@ -428,7 +437,9 @@ class _Talk:
                     raise _ClosedError(0, "") from None
                 if not data:
                     raise _ClosedError(0, "")
+            before = self.frames.messages
             controls = self.frames.feed(data)
+            self.tail = data[-len(FINISHED) :] if self.frames.messages > before else self.tail
             for opcode, payload in controls:
                 if opcode == _websocket.CLOSE:
                     why = _websocket.shown(payload[2:].decode("utf-8", "replace"))
@@ -443,7 +454,7 @@ def read(
     """A body as a browser would have it, what is wrong with it, and whether its end was not waited for."""
     if status in (204, 304):
         return b"", "", False
-    came, late, problem = bytearray(data), False, ""
+    came, late, problem, moment = bytearray(data), False, "", time.monotonic()
     chunked = "chunked" in headers.get("transfer-encoding", "").lower()
     length = headers.get("content-length", "")
     while len(came) < SIZE_LIMIT and not (enough and enough in came):
@@ -452,12 +463,13 @@ def read(
         try:
             more = line.receive()
         except _probe.ProbeError as failure:
-            late = failure.reason == "timeout" and bool(came)
-            problem = "" if late else f"and then {failure.error}"
+            quiet = time.monotonic() - moment
+            late = failure.reason == "timeout" and bool(came) and quiet < STALLED
+            problem = "" if late else f"and then nothing for {quiet:.0f} s" if came else f"and then {failure.error}"
             break
         if not more:
             break
-        came += more
+        came, moment = came + more, time.monotonic()
     try:
         body, whole = _http.body(dict(headers), bytes(came))
     except _http.WireError as error:

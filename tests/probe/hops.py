@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from ansible_collections.locki.vaettir.plugins.module_utils import _visitor
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PAGE = (
     b"<!doctype html><link rel=stylesheet href=/s/main.css><script type=module src=/s/main.js></script><p>" + b"x" * 400
@@ -25,7 +27,7 @@ FILES = {
     "/_stcore/host-config": ("application/json", b"{}"),
 }
 SOCKET = "/_stcore/stream"
-WORD = b"\x82\x05hello"
+WORD = b"\x82\x07hello" + _visitor.FINISHED
 ALWAYS, HALF = "always", "one in two"
 
 
@@ -88,9 +90,10 @@ class Hop:
         if b"pgrade: websocket" not in head:
             writer.write(changed(await back_reader.read(-1), kind))
             await writer.drain()
+            await asyncio.sleep(30 if kind == "stalls" else 0)
             back_writer.close()
             return
-        there = asyncio.ensure_future(pipe(reader, back_writer))
+        there = asyncio.ensure_future((first_word if kind == "mute later" else pipe)(reader, back_writer))
         if kind == "mute":
             writer.write(await back_reader.readuntil(b"\r\n\r\n"))
             await asyncio.sleep(60)
@@ -113,6 +116,7 @@ class Hop:
             type_, body = FILES.get(path, ("text/plain", b""))
             writer.write(changed(answer(200 if path in FILES else 404, type_, body), kind))
             await writer.drain()
+            await asyncio.sleep(30 if kind == "stalls" else 0)
             return
         found = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
         key = base64.b64encode(hashlib.sha1(found[1] + GUID).digest()) if found else b""
@@ -126,18 +130,35 @@ class Hop:
             return
         if kind == "mute":
             await asyncio.sleep(60)
+        words = 0
         while True:
-            first, second = await reader.readexactly(2)
-            mask = await reader.readexactly(4)
-            payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(await reader.readexactly(second & 127)))
-            opcode = first & 15
-            if opcode == 2:
+            opcode, payload, _raw = await frame(reader)
+            words += opcode == 2
+            if opcode == 2 and (words == 1 or kind != "mute later"):
                 writer.write(WORD)
             elif opcode == 9:
                 writer.write(bytes((0x8A, len(payload))) + payload)
             elif opcode == 8:
                 writer.write(bytes((0x88, len(payload))) + payload)
                 return
+
+
+async def frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
+    """A short one of a visitor's: opcode, payload, and as it came."""
+    head = await reader.readexactly(6)
+    masked = await reader.readexactly(head[1] & 127)
+    return head[0] & 15, bytes(byte ^ head[2 + i % 4] for i, byte in enumerate(masked)), head + masked
+
+
+async def first_word(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Passes on what a visitor says first, and his control frames."""
+    words = 0
+    with suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            opcode, _payload, raw = await frame(reader)
+            words += opcode == 2
+            if opcode != 2 or words == 1:
+                writer.write(raw)
 
 
 async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,7 +170,7 @@ async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 def changed(whole: bytes, kind: str) -> bytes:
     """An answer with a fault in it."""
     head, _end, body = whole.partition(b"\r\n\r\n")
-    if kind == "truncated":
+    if kind in ("truncated", "stalls"):
         return whole[: len(whole) - len(body) // 2]
     if kind == "altered":
         return head + b"\r\n\r\n" + body[:-9] + b"#" * min(9, len(body))

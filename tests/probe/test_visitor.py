@@ -46,6 +46,8 @@ KINDS: tuple[tuple[str, str, bool], ...] = (
     ("silence", SOCKET, True),
     ("closes in silence", SOCKET, True),
     ("mute", SOCKET, True),
+    ("mute later", SOCKET, True),
+    ("stalls", PAGE, True),
     ("slow", HTTP, True),
     ("slow", SOCKET, True),
     ("hangs", HTTP, True),

@@ -173,6 +173,20 @@ def assets(html: str, url: str, own: Iterable[str]) -> list[str]:
     return scripts[: ASSETS - len(styles)] + styles
 
 
+def forbids(policy: str, own: Iterable[str]) -> bool:
+    """Whether a Content-Security-Policy keeps a page from its own scripts (CSP3, script-src-elem)."""
+    general = {"*", "http:", "https:", "'self'", "'strict-dynamic'", *own}
+    for one in policy.lower().split(","):
+        known = {words[0]: words[1:] for words in map(str.split, one.split(";")) if words}
+        name = next((name for name in ("script-src-elem", "script-src", "default-src") if name in known), "")
+        sources = known.get(name, ["*"])
+        hosts = [source.rpartition("://")[2].partition("/")[0] for source in sources]
+        exact = any(source.startswith(("'nonce-", "'sha", "*.")) for source in [*sources, *hosts])
+        if not exact and not general & {*sources, *hosts}:
+            return True
+    return False
+
+
 class Visit:
     """All questions of a plan at one place."""
 
@@ -295,6 +309,7 @@ class Visit:
                 "first": round(first, 1),
                 "line": round(timings.get("connect", 0) + timings.get("tls", 0), 1),
                 "location": _websocket.shown(fields.get("location", "")),
+                "policy": fields.get("content-security-policy", ""),
             }
             body, problem, late = read(line, status, fields, rest, enough)
         made.update(size=len(body), digest="" if late else hashlib.sha256(body).hexdigest()[:16], late=late)
@@ -320,6 +335,8 @@ class Visit:
             found = assets(body.decode("utf-8", "replace"), url, self.own)
             self.named += [path for path in found if path not in self.named][: ASSETS - len(self.named)]
             made["assets"] = len(found)
+            if found and forbids(made["policy"], (asked.url.authority, *self.own)):
+                made.update(ok=False, told=f"answer {made['status']}, whose policy forbids its own scripts")
             if not body.strip():
                 made.update(ok=False, told=f"answer {made['status']}, an empty page")
         if self.plan.health and made["status"] >= 404:

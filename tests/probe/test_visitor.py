@@ -198,3 +198,23 @@ def test_what_an_app_that_wants_a_token_says_is_the_same_everywhere() -> None:
     assert _bisect.faults({"tunnel": [closed] * 2, "traefik": [closed] * 2}) == []
     (fault,) = _bisect.faults({"tunnel": [SOCKET_GOOD] * 2, "traefik": [closed] * 2})
     assert (fault.word, fault.place) == (_bisect.DIFFERS, "traefik")
+
+
+@pytest.mark.parametrize(
+    ("policy", "forbidden"),
+    [
+        ("", False),
+        ("frame-ancestors 'none'", False),
+        ("script-src 'none'", True),
+        ("default-src 'self'", False),
+        ("default-src 'none'; style-src 'self'", True),
+        ("default-src 'none'; script-src-elem 'self' 'unsafe-inline'", False),
+        ("script-src https://cdn.example", True),
+        ("script-src https://cdn.example https://a.example/static/", False),
+        ("script-src 'nonce-abc'", False),
+        ("script-src *.example", False),
+        ("script-src 'self', script-src 'unsafe-inline'", True),
+    ],
+)
+def test_a_policy_that_forbids_a_pages_own_scripts(policy: str, forbidden: bool) -> None:
+    assert _visitor.forbids(policy, ["a.example"]) is forbidden

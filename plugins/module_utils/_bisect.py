@@ -110,6 +110,11 @@ def _is_over(here: Answers, bad: Answers) -> bool:
     return bool(later) and not silent and not any(one in later for one in bad)
 
 
+def _is_rare(here: Answers, bad: Answers) -> bool:
+    """One of several: who only was not waited for may have met a busy machine."""
+    return len(bad) == 1 and (len(here) > _visitor.AGAIN or (len(here) > 1 and bool(bad[0]["late"])))
+
+
 def _is_slow(here: Answers, bad: Answers) -> bool:
     """Each time, or more than once where it was asked more often: a busy machine is slow now and then."""
     enough = len(here) >= MORE or len(bad) == len(here)
@@ -140,7 +145,7 @@ def _of_place(place: str, visits: Visits) -> Iterable[Fault]:
         there: Answers = by_question(visits[behind])[question] if behind else ()
         bad: Answers = [one for one in here if not one["ok"]]
         if bad:
-            word = ONCE if _is_over(here, bad) or (len(bad) == 1 and len(here) > _visitor.AGAIN) else FAILS
+            word = ONCE if _is_over(here, bad) or _is_rare(here, bad) else FAILS
             yield _fault(word, question, place, here, bad, behind, there)
             continue
         bad = [one for one in here if there and _differs(question, one, there)]

@@ -178,6 +178,12 @@ def test_a_busy_machine_is_slow_once() -> None:
     assert [one.word for one in _bisect.faults({"traefik": [GOOD] * 2, "public": [GOOD, slow]})] == [_bisect.MAYBE]
 
 
+def test_one_answer_that_nobody_waited_for_is_no_fault_by_itself() -> None:
+    late = _visitor.seen("page", told="no answer within 5 s", late=True)
+    assert [one.word for one in _bisect.faults({"tunnel": [GOOD, late]})] == [_bisect.ONCE]
+    assert [one.word for one in _bisect.faults({"tunnel": [late, late]})] == [_bisect.FAILS]
+
+
 def test_what_has_settled_is_no_fault_any_more() -> None:
     first = {"traefik": [GOOD] * 4, "public": [BAD["page"]] * 4}
     assert [one.word for one in _bisect.faults(first)] == [_bisect.FAILS]

@@ -87,6 +87,8 @@ def _differs(question: str, one: Mapping[str, Any], there: Answers) -> bool:
         least = min(other.get("assets", 0) for other in there)
         smallest = min(int(other["size"]) for other in there)
         return one.get("assets", 0) < least or (not one["late"] and int(one["size"]) < smallest / 2)
+    if not one["file"]:  # a health page may tell of the request
+        return False
     digests = {other["digest"] for other in there}  # several: it is another one each time
     return bool(one["digest"]) and len(digests) == 1 and one["digest"] not in {*digests, ""} and "" not in digests
 

@@ -96,7 +96,8 @@ def asked(at: str, fault: hops.Fault | None) -> dict[str, Any]:
 def found(request: pytest.FixtureRequest) -> dict[Case, dict[str, Any]]:
     """Of those that are wanted, several at once; each has the room that it has alone."""
     _visitor.ROOM = threading.BoundedSemaphore(12 * AT_ONCE)
-    wanted = {item.callspec.params["case"] for item in cast(Any, request.session.items) if "case" in _params(item)}
+    cases = (_params(item).get("case") for item in cast(Any, request.session.items))
+    wanted = {case for case in cases if isinstance(case, Case)}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = {case: pool.submit(asked, case.at, hops.Fault(case.kind, case.pattern, case.where)) for case in wanted}
         return {case: one.result() for case, one in done.items()}

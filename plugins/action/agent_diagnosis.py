@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.locki.vaettir.plugins.filter.diagnosis import addresses
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _probe, _questions
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _probe, _questions, _tunnel
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _call
 
 AT_ONCE = 8  # agents
@@ -43,11 +43,26 @@ def visit(agent: dict[str, Any], server: Server) -> dict[str, Any]:
         ca_path=server.tls_ca,
         timeout=_questions.CHAIN_TIMEOUT,
     )
-    return {"public": public, "control": {"addresses": resolved, "server_addresses": addresses(server.address)}}
+    known: dict[str, Any] = {"addresses": resolved, "server_addresses": addresses(server.address)}
+    if agent["tunnel"] == _tunnel.SSH:
+        known["ssh"] = knock((resolved or [agent["domain"]])[0], agent["tunnel_port"])
+    return {"public": public, "control": known}
+
+
+def knock(address: str, port: int) -> str:
+    """Whether a laptop would get through to the SSH server, as far as the control node can tell."""
+    try:
+        with _probe.connection(address, port, _questions.ELSEWHERE_TIMEOUT) as sock:
+            sock.sendall(b"SSH-2.0-vaettir\r\n")
+            return "connected" if sock.recv(4) == b"SSH-" else "something else answers there"
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def elsewhere(agent: dict[str, Any], found: dict[str, Any], tunnel: dict[str, Any]) -> dict[str, Any]:
     """The tunnel from the control node, where the server does not get there: whose fault is it?"""
+    if agent["tunnel"] == _tunnel.SSH:
+        return {}
     if tunnel and (tunnel["status"] or "handshake" in tunnel["timings"]):
         return {}
     url, upgrade = f"{found['target']}{_questions.path(agent)}", _questions.upgrade(agent)

@@ -14,8 +14,9 @@ from typing import Any, Callable, NamedTuple
 from . import _names
 
 APP, AGENT, EDGE, SERVER, NGINX = "app", "ngrok agent", "ngrok edge", "server", "nginx"
+SSH_CONNECTION, SSH_SERVER = "ssh connection", "ssh server"  # of a tunnel of one's own
 TRAEFIK, TLS, DNS = "Traefik", "TLS", "DNS"
-TUNNEL = (APP, AGENT, EDGE)
+TUNNEL = (APP, AGENT, EDGE, SSH_CONNECTION, SSH_SERVER)  # an agent has one of the two kinds
 HOPS = (*TUNNEL, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to the visitor
 OK, WARN, BROKEN, UNKNOWN = "ok", "warn", "broken", "unknown"
 DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn where it does

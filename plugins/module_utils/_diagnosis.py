@@ -11,11 +11,30 @@ from __future__ import annotations
 import re
 from typing import Any, Collection
 
-from . import _rules_public, _rules_server, _rules_traefik, _rules_tunnel
-from ._chain import BROKEN, DEPENDS, DNS, NGINX, OK, SERVER, TLS, TRAEFIK, UNKNOWN, WARN, Chain, Match, Question, Rule
+from . import _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh, _tunnel
+from ._chain import (
+    BROKEN,
+    DEPENDS,
+    DNS,
+    HOPS,
+    NGINX,
+    OK,
+    SERVER,
+    TLS,
+    TRAEFIK,
+    UNKNOWN,
+    WARN,
+    Chain,
+    Match,
+    Question,
+    Rule,
+)
 
-_PARTS = (_rules_tunnel, _rules_server, _rules_traefik, _rules_public)
-QUESTIONS: tuple[Question, ...] = tuple(question for part in _PARTS for question in part.QUESTIONS)
+_PARTS = (_rules_tunnel, _rules_tunnel_ssh, _rules_server, _rules_traefik, _rules_public)
+# An agent has one of the two kinds of tunnel.
+QUESTIONS: tuple[Question, ...] = tuple(
+    sorted((question for part in _PARTS for question in part.QUESTIONS), key=lambda question: HOPS.index(question.hop))
+)
 RULES: tuple[Rule, ...] = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
@@ -57,7 +76,8 @@ def finding(question: Question, chain: Chain) -> dict[str, str]:
 def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
     """One for each question, from the app to the visitor."""
     chain = Chain(facts)
-    return [finding(question, chain) for question in QUESTIONS]
+    other = _rules_tunnel if chain.agent.get("tunnel") == _tunnel.SSH else _rules_tunnel_ssh
+    return [finding(question, chain) for question in QUESTIONS if question not in other.QUESTIONS]
 
 
 def beforehand(facts: dict[str, Any]) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ from . import (
     _questions,
     _release,
     _traefik,
+    _tunnel,
 )
 
 _TAIL = 200  # lines of a log
@@ -101,6 +102,7 @@ class Server:
             self.error = str(failure)
         self.running = [container for container in self.containers if container["State"]["Running"]]
         self._lock = threading.Lock()
+        self._tunnel: dict[str, Any] | None = None
         self._proxy: dict[str, Any] | None = None
 
     def traefik(self) -> dict[str, Any] | None:
@@ -139,6 +141,28 @@ class Server:
             "container": container,
         }
 
+    def tunnel(self) -> dict[str, Any]:
+        """What the SSH server of tunnels of one's own says; empty where there is none."""
+        with self._lock:
+            if self._tunnel is None:
+                container = _docker.called(self.containers, f"{self.project}-tunnel-ssh-1")
+                self._tunnel = self._ssh(container) if container else {}
+            return self._tunnel
+
+    def _ssh(self, container: dict[str, Any]) -> dict[str, Any]:
+        words = (container["Id"], "sh", "/usr/local/bin/tunnel-ssh", "state")
+        told = _containers.execute(*words, timeout=_SHORT)[1] if alive(container) else ""
+        pairs = [line.split() for line in told.splitlines()]
+        bindings = container["NetworkSettings"]["Ports"] or {}
+        lines = log(container)
+        return {
+            **state(container),
+            "log": last_words(container, (lines or [""])[-1]),
+            "ports": [one["HostPort"] for ones in bindings.values() for one in ones or []],
+            "connections": {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()},
+            "lines": lines,
+        }
+
     def traefik_facts(self, root: str, name: str) -> dict[str, Any]:
         """As an agent's diagnosis wants them. Empty when there is no Traefik."""
         found = dict(self.proxy())
@@ -173,6 +197,7 @@ class Chain:
     ) -> None:
         self.server, self.root, self.agent, self.traefik_ca, self.trial = server, root, agent, ca_path, trial
         self.name = agent["name"]
+        self.by_ssh = agent.get("tunnel") == _tunnel.SSH
         self.store = _release.Store(root, self.name)
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
@@ -205,6 +230,7 @@ class Chain:
                 "page": page.result(),
                 "container": {**container.result(), "target": self.used()} if self.container else {},
                 "traefik": proxy.result(),
+                **({"ssh": self.ssh()} if self.by_ssh else {}),
             }
             probes = {name: answer for asked in chain for name, answer in asked.result().items()}
         return {"found": found, "probes": probes}
@@ -227,6 +253,8 @@ class Chain:
 
     def tunnel(self, target: str, **more: Any) -> dict[str, Any]:
         upgrade = _questions.upgrade(self.agent)
+        if self.by_ssh:
+            more.setdefault("address", _tunnel.socket(self.root, self.name))
         origin = _questions.tunnel_origin(self.agent, target) if upgrade else self.agent["public_origin"]
         return _probe.ask(
             f"{target}{_questions.path(self.agent)}",
@@ -275,6 +303,17 @@ class Chain:
 
     # --- The tunnel ---------------------------------------------------------------------------------------------------
 
+    def ssh(self) -> dict[str, Any]:
+        """The SSH server and this agent's part in it."""
+        keys = _files.readable(os.path.join(self.root, _names.keys_file(self.name)))
+        mounts = [one["Destination"] for one in (self.container or {}).get("Mounts") or []]
+        return {
+            "server": self.server.tunnel(),
+            "keys": len((keys or b"").splitlines()),
+            "fingerprint": _tunnel.fingerprint(self.root),
+            "mounted": not self.container or _tunnel.INSIDE in mounts,
+        }
+
     def env(self) -> str:
         """The target in .env."""
         with contextlib.suppress(OSError):  # what cannot be read is not known
@@ -301,6 +340,9 @@ class Chain:
     def resolve(self, target: str) -> dict[str, Any]:
         """As the container sees it; its DNS is not the server's."""
         url = _http.parse_url(target)
+        if self.by_ssh:
+            place = _tunnel.socket(self.root, self.name)
+            return {"by": "server", "addresses": [place], "error": "", "overridden": ""}
         if self.container and alive(self.container):
             output = _containers.execute(self.container["Id"], "getent", "ahosts", url.host, timeout=_SHORT)[1]
             found = in_order([line.split()[0] for line in output.splitlines() if line.split()])
@@ -323,7 +365,7 @@ class Chain:
 
     def reach(self, target: str, addresses: list[str]) -> str:
         """From inside the container; bash is what its image has for that. Empty where it has none."""
-        if not self.container or not alive(self.container):
+        if self.by_ssh or not self.container or not alive(self.container):
             return ""
         port, failure = str(_http.parse_url(target).port), ""
         for address in addresses[:3]:
@@ -356,7 +398,7 @@ class Chain:
     def get(self, url: _http.Url, address: str, headers: list[tuple[str, str]]) -> bytes:
         """The first bytes of an answer, or all of a short one."""
         data, end = b"", time.monotonic() + _questions.TIMEOUT
-        with socket.create_connection((address, url.port), timeout=_questions.TIMEOUT) as plain:
+        with _probe.connection(address, url.port, _questions.TIMEOUT) as plain:
             context = _certificate.trusting(self.ca_path()) if url.secure else None
             with context.wrap_socket(plain, server_hostname=url.host) if context else plain as sock:
                 sock.sendall(_http.request("GET", url, headers))

@@ -49,6 +49,15 @@ options:
         description: What kind of app it is.
         type: str
         default: ''
+      tunnel:
+        description: The way to the app.
+        type: str
+        choices: [ngrok, ssh]
+        default: ngrok
+      tunnel_port:
+        description: TCP port at which laptops reach the server's SSH server.
+        type: int
+        default: 2222
       target_url:
         description: The tunnel's URL, where neither the container nor C(.env) has a valid one.
         type: str

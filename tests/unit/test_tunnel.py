@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, the locki.vaettir authors
+"""A tunnel of one's own: keys, the line that is printed, what is written and rendered."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.locki.vaettir.plugins.filter import stack
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _probe, _server, _tunnel
+
+from . import test_agents
+from .ssh_faults import SSH
+from .test_agent_settings import good, settings
+from .test_diagnosis import facts
+from .test_stack import OPTIONS
+from .test_templates import COMPOSE, NOT_JINJA, fragment, render, trusted, variables
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJnmK1PoZKmPq4UFVN8/EO4C8OMqJcNIVQIdjz1M1Jh2"
+OWN: dict[str, Any] = {"tunnel": "ssh", "tunnel_key": [KEY]}
+RSA = base64.b64encode(b"\0\0\0\x07ssh-rsa" + b"x" * 300).decode()
+
+
+@pytest.mark.parametrize("key", [KEY, f"{KEY} me@laptop", f"ssh-rsa {RSA}"])
+def test_a_public_key_is_taken(key: str) -> None:
+    assert _tunnel.key_error("tunnel_key", key) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f'command="id" {KEY}',
+        f"{KEY}\n{KEY}",
+        f"{KEY}\n",
+        KEY.replace("ssh-ed25519", "ssh-rsa"),
+        "ssh-ed25519 AAAA",
+        "ssh-dss " + RSA,
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "",
+    ],
+)
+def test_what_is_no_public_key_is_refused_and_never_shown(key: str) -> None:
+    error = _tunnel.key_error("tunnel_key", key)
+    use = "a public key in one line, as `cat ~/.ssh/id_ed25519.pub` prints it on the laptop"
+    assert error == f"tunnel_key '***' is not valid: use {use}."
+
+
+def test_the_server_gets_no_comment_and_no_option_of_the_inventory() -> None:
+    assert _tunnel.authorized_keys([f"{KEY} me@laptop"]) == f"restrict,port-forwarding {KEY}\n"
+
+
+def test_the_target_is_the_app_as_the_laptop_reaches_it() -> None:
+    assert good(OWN)["target_url"] == "http://localhost:8501"
+    assert good({**OWN, "profile": "n8n"})["target_url"] == "http://localhost:5678"
+    assert good({**OWN, "target_url": "http://127.0.0.1:9000"})["target_url"] == "http://127.0.0.1:9000"
+
+
+def test_ssh_without_a_key_or_with_a_url_of_ngrok() -> None:
+    (error,) = settings({"tunnel": "ssh"})["errors"]
+    assert error.startswith("tunnel_key of agent a is empty, but its tunnel is ssh: set it to the laptop's public key")
+    (error,) = settings({**OWN, "target_url": "https://a.ngrok-free.app"})["errors"]
+    assert "is not the app as the laptop reaches it: use http://localhost:8501, or leave it out." in error
+
+
+def test_keys_need_a_server_to_come_to() -> None:
+    entry, found = {"name": "one", **OWN}, {"stack": test_agents.STACK}
+    assert "set stack_tunnel to true" in test_agents.error(entry, **found)
+    assert test_agents.settings(entry, tunnels=True, **found)["errors"] == {}
+
+
+def test_the_line() -> None:
+    assert _tunnel.command(good({**OWN, "tunnel_port": 22022})) == (
+        "ssh -NT -p 22022 -o ServerAliveInterval=10 -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
+        " -R /tunnel/a/app:localhost:8501 a@a.example.org"
+    )
+    assert "/tunnel/a/app:host:80 " in _tunnel.command(good({**OWN, "target_url": "http://host"}))
+
+
+def test_the_note_has_the_fingerprint_once_there_is_a_key(tmp_path: Path) -> None:
+    assert "key is" not in _tunnel.note(str(tmp_path), good(OWN))
+    (tmp_path / "tunnel/host").mkdir(parents=True)
+    (tmp_path / _tunnel.HOST_KEY).write_text(f"{KEY} tunnel\n")
+    assert _tunnel.note(str(tmp_path), good(OWN)).endswith(
+        f"(the server's key is {_tunnel.fingerprint(str(tmp_path))})"
+    )
+    assert _tunnel.fingerprint(str(tmp_path)).startswith("SHA256:")
+
+
+def conf(**entry: Any) -> str:
+    return render("agent_proxy/templates/agent.conf.template.j2", **variables(good(entry)))
+
+
+@pytest.mark.usefixtures("plugin_loader")
+def test_the_proxy_has_its_own_folder_alone() -> None:
+    assert "server unix:/run/tunnel/app max_fails=0;" in conf(**OWN)
+    assert "unix:" not in conf(tunnel_key=[KEY])
+    mounted = "./tunnel/sockets/my-agent:/run/tunnel:ro"
+    assert mounted in fragment(**OWN)["services"]["my-agent"]["volumes"]
+    assert mounted in fragment(tunnel_key=[KEY])["services"]["my-agent"]["volumes"]  # a move is a reload
+    assert mounted not in fragment()["services"]["my-agent"]["volumes"]
+
+
+@pytest.mark.usefixtures("plugin_loader")
+def test_the_ssh_server_may_do_what_it_needs_and_nothing_else() -> None:
+    role = yaml.safe_load((Path(__file__).parents[2] / "roles/stack/vars/main.yml").read_text())
+    values = {**{name: option["default"] for name, option in OPTIONS.items()}, **NOT_JINJA}
+    found = yaml.safe_load(
+        render(COMPOSE, **trusted(role), **{**values, "stack_tunnel": True, "stack_tunnel_port": 22022})
+    )
+    service = found["services"]["tunnel-ssh"]
+    assert service["image"].startswith("vaettir-tunnel-ssh:")
+    assert (service["ports"], service["networks"], service["read_only"]) == (["22022:2222"], ["tunnel-ssh"], True)
+    assert service["cap_drop"] == ["ALL"]
+    assert not {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "NET_RAW"} & set(service["cap_add"])
+    without = yaml.safe_load(render(COMPOSE, **{**values, "stack_tunnel": False}))
+    assert "tunnel-ssh" not in without["services"]
+    assert "networks" not in without
+
+
+def test_the_stack_refuses_what_does_not_go_together() -> None:
+    values = {**{name: option["default"] for name, option in OPTIONS.items()}, **NOT_JINJA, "stack_tunnel": True}
+    values.update(stack_acme_email="a@b.example")
+    assert stack.stack_errors(values, OPTIONS) == []
+    (error,) = stack.stack_errors({**values, "stack_tunnel_port": 443}, OPTIONS)
+    assert error == "stack_tunnel_port '443' is Traefik's as well: choose another."
+    (error,) = stack.stack_errors({**values, "stack_manage": False}, OPTIONS)
+    assert "stack_manage" in error
+
+
+def test_a_removed_agent_takes_its_keys_along() -> None:
+    assert "tunnel/keys/one" in _server.agent_files("one")
+
+
+def test_keys_are_no_part_of_a_release() -> None:
+    """A rollback must not bring back a key that was taken out."""
+    assert "tunnel/keys/one" not in _server.released_as("one", True)
+
+
+def test_a_healthy_one_is_asked_the_questions_of_its_kind() -> None:
+    made = _diagnosis.diagnosis(facts(SSH))
+    hops = {one["hop"] for one in made["findings"]}
+    assert not made["broken"], made["sentence"]
+    assert {"ssh connection", "ssh server"} <= hops
+    assert not {"ngrok agent", "ngrok edge"} & hops
+    assert not {"ssh connection", "ssh server"} & {one["hop"] for one in _diagnosis.diagnosis(facts({}))["findings"]}
+
+
+def test_a_socket_of_this_machine_is_asked(tmp_path: Path) -> None:
+    found = _probe.ask("http://localhost:8501/", address=str(tmp_path / "app"), upgrade=False, timeout=2)
+    assert found["reason"] == "unreachable"
+    assert found["error"] == f"no way to {tmp_path / 'app'}: No such file or directory"

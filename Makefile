@@ -1,6 +1,7 @@
 # Every recipe is a line or two of Python: `make demo` and `make test` are the two that a stranger needs.
 PYTHON ?= python3
 VENV := .venv/bin/python
+UV := .venv/bin/uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --custom-compile-command "make lock"
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,12 +41,16 @@ browser: images ## Chromium in front of the deployed app
 	$(PYTHON) -m tests.rig machine --also chromium libnss3-tools && $(VENV) -m pytest tests/browser
 
 bench: images ## side by side with the recipe and the peers
-	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q -r bench/requirements.txt && $(VENV) -m bench
+	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench
 
 soak: images ## what takes longer than a test may
-	$(VENV) -m pytest tests/soak
+	$(PYTHON) -m tests.rig machine --also testssl.sh && $(VENV) -m pytest tests/soak
+
+lock: setup ## requirements.txt from requirements.in, with the hash of every file; what is pinned already stays
+	$(UV) requirements.in -o requirements.txt
+	$(UV) -c requirements.txt bench/requirements.in -o bench/requirements.txt
 
 clean: demo-down ## demo-down, and everything that set-up made in this folder
 	rm -rf .venv .collections
 
-.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench soak clean
+.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench soak lock clean

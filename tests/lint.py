@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,10 @@ class LintError(Exception):
     """A check found something; the text says what."""
 
 
+class CannotCheckError(Exception):
+    """A check that cannot be made here; the text says why."""
+
+
 class Away(TypedDict, total=False):
     """Where a tool runs, and what it finds in its environment."""
 
@@ -37,8 +42,10 @@ class Away(TypedDict, total=False):
     environment: dict[str, str]
 
 
-def tool(name: str, *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
-    """Run a tool of the virtual environment; return what it printed, or fail with it."""
+def tool(
+    name: str, *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None, status: int = 0
+) -> str:
+    """Run a tool of the virtual environment; return what it printed, or fail with it above that exit status."""
     # The tools call one another by name (ansible-lint: ansible-playbook), so their folder comes first.
     env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **(environment or {})}
     process = subprocess.run(
@@ -52,7 +59,7 @@ def tool(name: str, *arguments: str, cwd: Path = ROOT, environment: dict[str, st
         timeout=LIMIT,
         check=False,
     )
-    if process.returncode:
+    if not 0 <= process.returncode <= status:
         raise LintError(f"{name} {' '.join(arguments)}: exit {process.returncode}\n{process.stdout}")
     return process.stdout
 
@@ -211,6 +218,78 @@ def check_build() -> None:
             tool("ansible-playbook", "--syntax-check", *playbooks, **away)
 
 
+# Findings of hadolint that stay, by rule and file.
+HADOLINT_ACCEPTED = {
+    ("DL3008", "*"): "Debian's mirror keeps only the newest version of a package, so a pinned one cannot be installed",
+    ("DL3002", "roles/*"): "the compose service sets the user, who differs from server to server",
+    ("DL3066", "roles/*"): "root has the number 0 everywhere",
+    ("SC2086", "roles/*"): "a list of folders that have no blanks in their names",
+    ("DL3003", "tests/rig/images/next/*"): "one command in the folder, nothing after it",
+}
+
+
+def hadolint_faults(findings: Iterable[dict[str, Any]], accepted: dict[tuple[str, str], str]) -> list[str]:
+    """What is not accepted, and what was accepted and is not found any more."""
+    faults, met = [], set()
+    for found in findings:
+        fits = {key for key in accepted if key[0] == found["code"] and fnmatch(found["file"], key[1])}
+        met |= fits
+        if not fits:
+            faults.append(f"{found['file']}:{found['line']}: {found['code']} {found['message']}")
+    stale = [key for key in accepted if key not in met]
+    return faults + [f"{code} in {files} is accepted, but found no more" for code, files in stale]
+
+
+def check_hadolint() -> None:
+    files = [str(path) for path in sources() if "Dockerfile" in path.name]
+    findings = json.loads(tool("hadolint", "--no-fail", "--format", "json", *files))
+    if faults := hadolint_faults(findings, HADOLINT_ACCEPTED):
+        raise LintError("\n".join(faults))
+
+
+# Known vulnerabilities that stay, by id, each with its reason.
+AUDIT_ACCEPTED: dict[str, str] = {}
+LOCKS = ("requirements.txt", "bench/requirements.txt")
+
+
+def audit_faults(answer: str) -> list[str]:
+    """Of what pip-audit printed; a package that its source does not know is not audited."""
+    documents = [line for line in answer.splitlines() if line.startswith('{"dependencies"')]
+    if not documents and re.search("ConnectionError|Could not connect", answer):
+        raise CannotCheckError("the source of known vulnerabilities does not answer")
+    if not documents:
+        raise LintError(answer)
+    known = [package for package in json.loads(documents[0])["dependencies"] if "skip_reason" not in package]
+    if not known:
+        raise CannotCheckError("the package index here tells of no known vulnerability: audit where one does")
+    return [
+        f"{package['name']} {package['version']}: {hole['id']}, fixed in {', '.join(hole['fix_versions']) or 'none'}"
+        for package in known
+        for hole in package["vulns"]
+    ]
+
+
+def check_audit() -> None:
+    options = ["--disable-pip", "--require-hashes", "--progress-spinner", "off", "--timeout", "10", "--format", "json"]
+    options += [word for name in LOCKS for word in ("--requirement", name)]
+    options += [word for name in AUDIT_ACCEPTED for word in ("--ignore-vuln", name)]
+    if faults := audit_faults(tool("pip-audit", *options, status=1)):  # 1: it found something, or had no answer
+        raise LintError("\n".join(faults))
+
+
+def pins(path: Path) -> set[str]:
+    """`name==version` of every line of a requirements file."""
+    return {line.lower().replace("_", "-") for line in re.findall(r"(?m)^[\w.-]+==[\w.]+", path.read_text())}
+
+
+def check_lock() -> None:
+    """requirements.txt is `make lock`'s; that every line has its hash, pip itself demands."""
+    for name in LOCKS:
+        wanted, locked = (pins((ROOT / name).with_suffix(suffix)) for suffix in (".in", ".txt"))
+        if missing := wanted - locked:
+            raise LintError(f"{name} is without {', '.join(sorted(missing))}: run `make lock`")
+
+
 HEADER = "SPDX-License-Identifier: GPL-3.0-or-later"
 FORBIDDEN = {
     # Whoever builds the project brings mirrors of their own.
@@ -250,22 +329,28 @@ CHECKS: dict[str, Callable[[], None]] = {
     "ruff": check_ruff,
     "format": check_format,
     "house": check_house,
+    "hadolint": check_hadolint,
+    "audit": check_audit,
+    "lock": check_lock,
 }
 
 
-def timed(name: str) -> tuple[str, float, str | None]:
-    """A check's name, its seconds, and what it found."""
+def timed(name: str) -> tuple[str, float, str, str]:
+    """A check's name, its seconds, how it ended, and what it found."""
     start = time.monotonic()
+    result, found = "FAIL", ""
     try:
         CHECKS[name]()
-        found = None
+        result = "ok"
+    except CannotCheckError as error:
+        result, found = "skip", str(error)
     except LintError as error:
         found = str(error)
     except subprocess.TimeoutExpired as error:
         found = f"{error}\n{error.output or ''}"
     except Exception:  # a check that breaks is red as well, and must not hide the others
         found = traceback.format_exc()
-    return name, time.monotonic() - start, found
+    return name, time.monotonic() - start, result, found
 
 
 def main() -> int:
@@ -278,13 +363,14 @@ def main() -> int:
     red = 0
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for future in as_completed([pool.submit(timed, name) for name in wanted]):
-            name, seconds, found = future.result()
-            print(f"{'FAIL' if found else 'ok':<5}{name:<14}{seconds:6.1f} s", flush=True)
+            name, seconds, result, found = future.result()
+            print(f"{result:<5}{name:<14}{seconds:6.1f} s", flush=True)
             case = ElementTree.SubElement(report, "testcase", name=name, time=f"{seconds:.1f}")
-            if found:
-                red += 1
+            if result != "ok":
+                red += result == "FAIL"
                 print(f"{found.rstrip()}\n", flush=True)
-                ElementTree.SubElement(case, "failure").text = re.sub(r"[^\t\n -\uD7FF]", "?", found)
+                kind = "failure" if result == "FAIL" else "skipped"
+                ElementTree.SubElement(case, kind).text = re.sub(r"[^\t\n -\uD7FF]", "?", found)
     if folder := os.environ.get("TEST_RESULTS"):
         ElementTree.ElementTree(report).write(Path(folder) / "lint.xml", encoding="utf-8")
     return 1 if red else 0

@@ -38,6 +38,7 @@ RELEASE = "locki.vaettir.agent_release"
 CURL = "locki.vaettir.websocket_curl"
 NOT_REACHED = "__vaettir_not_reached"  # variable of a task that fails for another server's sake
 GROUP = "vaettir_rollout"  # the servers that a deploy has chosen
+SKIPPED = "vaettir_not_concerned"  # those that have none of its agents
 
 
 class CallbackModule(CallbackBase):
@@ -82,16 +83,17 @@ class CallbackModule(CallbackBase):
             return
         rows = [row for server in servers for row in server.rows()]
         command = "" if _rollout.whole(rows) else _rollout.again(context.CLIARGS, constants.DEFAULT_HOST_LIST)
-        self._display.display("\n" + "\n".join(_rollout.lines(rows, command)))
+        skipped = _members(variables._inventory, SKIPPED)
+        self._display.display("\n" + "\n".join(_rollout.lines(rows, command, skipped)))
         path = variables.extra_vars.get("report_file")
         if path:
-            text = json.dumps({"again": command, "agents": rows}, indent=2)
+            text = json.dumps({"again": command, "agents": rows, "skipped": skipped}, indent=2)
             Path(str(path)).expanduser().write_text(f"{text}\n", encoding="utf-8")
 
     def _all(self, variables: Any) -> list[_rollout.Server]:
         """In the inventory's order. A run that releases nothing, and has chosen no server to do so, has no report."""
         inventory = variables._inventory
-        chosen = [host.name for host in inventory.groups[GROUP].get_hosts()] if GROUP in inventory.groups else []
+        chosen = _members(inventory, GROUP)
         released = [name for name, server in self.servers.items() if server.released is not None]
         if not chosen and not released:
             return []
@@ -111,3 +113,9 @@ class CallbackModule(CallbackBase):
         with contextlib.suppress(AnsibleError):  # a value that is not there is no reason to say nothing
             declared = Templar(DataLoader(), variables=known).template(declared)
         return _rollout.names(declared, known.get("agent"))
+
+
+def _members(inventory: Any, group: str) -> list[str]:
+    """Also those that a step of a rollout does not see, in the inventory's order."""
+    found = {host.name for host in inventory.groups[group].get_hosts()} if group in inventory.groups else set()
+    return [name for name in inventory.hosts if name in found]

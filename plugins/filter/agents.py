@@ -129,14 +129,9 @@ def agents_settings(
     return {"agents": found, "errors": errors, "example": example["settings"], "patterns": PATTERNS}
 
 
-def _names_of(only: Any) -> list[str]:
-    """Of `-e agent=a,b`."""
-    return [name.strip() for name in str(only or "").split(",") if name.strip()]
-
-
 def chosen(agents: list[dict[str, Any]], only: Any = "") -> list[dict[str, Any]]:
     """Those that are named; all of them where none is. What is no entry is somebody else's complaint."""
-    names = _names_of(only)
+    names = _names.listed(only)
     return [one for one in agents if not names or (isinstance(one, dict) and one.get("name") in names)]
 
 
@@ -150,15 +145,15 @@ def selection_error(agents: Any, only: Any, everywhere: list[Any], server: str, 
     lists = [entries for entries in everywhere if isinstance(entries, list)]
     declared = [entry.get("name") for entries in lists for entry in entries if isinstance(entry, dict)]
     known = sorted({str(name) for name in declared if not _names.agent_name_error(name)})
-    missing = [name for name in _names_of(only) or ([] if only is None else [""]) if name not in known]
+    missing = [name for name in _names.listed(only) or ([] if only is None else [""]) if name not in known]
     there = ", ".join(known) or "none"
     if one and only is None:
         return f"agent is not set: say which one, as in `-e agent=ocapistaine`. There are {there}."
     if not missing:
         return ""
     return (
-        f"agent '{_names.masked(missing[0])}' is not declared for any server: add it to vaettir_agents in the "
-        f"inventory, or use one of those there are ({there})."
+        f"agent '{_names.masked(missing[0])}' is not declared for any server of this run: add it to vaettir_agents in "
+        f"the inventory, or use one of those there are ({there})."
     )
 
 
@@ -166,7 +161,7 @@ def removed_agents(only: Any, role: dict[str, Any]) -> list[dict[str, Any]]:
     """They may not be declared any more: where one is asked, its release knows."""
     below = role["values"].get("agent_proxy_parent_domain")
     rules = (role["values"], role["options"], role["profiles"])
-    entries = ({"name": name, "domain": None if below else f"{name}.invalid"} for name in _names_of(only))
+    entries = ({"name": name, "domain": None if below else f"{name}.invalid"} for name in _names.listed(only))
     return [agent_settings(entry, *rules)["settings"] or entry for entry in entries]
 
 

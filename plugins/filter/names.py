@@ -28,5 +28,6 @@ class FilterModule:
             "agent_name_error": agent_name_error,
             "agents_error": agents_error,
             "filled": filled,
+            "listed": _names.listed,
             "target_url_key": _names.target_url_key,
         }

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from ansible_collections.locki.vaettir.plugins.module_utils import _names
 
 COLUMNS = ("server", "agent", "outcome", "url", "release", "seconds")
 
@@ -36,7 +39,7 @@ def _contradicted_row(row: dict[str, Any], error: str, then: dict[str, Any] | No
     told = f"{row['agent']} on {row['server']}: curl contradicts the verification: {error}."
     if then is None or then["outcome"] == "failed" or then["release"] == row["release"]:
         why = f" ({then['message']})" if then and then["message"] else ""
-        fix = f"`ansible-playbook rollback-agent.yml -e agent={row['agent']}`"
+        fix = f"`{_names.playbook('rollback_agent', row['agent'])}`"
         told = f"{told} It could not be rolled back{why}: {fix}."
         return {**row, "outcome": "failed", "failed": True, "message": told}
     release = f"to release {then['release']}" if then["release"] else "and is taken away again"
@@ -59,12 +62,13 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def report_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """The table, what else is worth knowing, and last what a visitor gets."""
+def report_lines(rows: list[dict[str, Any]], skipped: Sequence[str] = ()) -> list[str]:
+    """The table, what else is worth knowing, and last what a visitor gets. Servers are skipped that lack the agent."""
     notes = [f"{row['agent']} on {row['server']}: {note}." for row in rows for note in map(_plain, row["notes"])]
     seen = [f"WARNING: {row['agent']} on {row['server']}: {row['outside']}." for row in rows if row.get("outside")]
     told = [row["message"] for row in rows if row["message"]]
-    return [*_table(rows), *notes, *seen, *told]
+    others = [f"Skipped, since no agent of theirs was named: {', '.join(skipped)}."] if skipped else []
+    return [*_table(rows), *notes, *seen, *others, *told]
 
 
 def _is_verified(row: dict[str, Any]) -> bool:
@@ -77,7 +81,7 @@ def verification_error(rows: list[dict[str, Any]], server: str) -> str:
     failed = [row["agent"] for row in rows if not _is_verified(row) or row.get("outside")]
     if not failed:
         return ""
-    command = f"`ansible-playbook diagnose-agent.yml -e agent={failed[0]}`"
+    command = f"`{_names.playbook('diagnose_agent', failed[0])}`"
     return f"{', '.join(failed)} on {server}: not verified. Why, and what fixes it: {command}."
 
 

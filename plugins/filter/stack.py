@@ -18,9 +18,6 @@ from ansible_collections.locki.vaettir.plugins.plugin_utils import _local_files
 COMPOSE_MINIMUM = (2, 20)  # the first with `include`
 ENGINE_DOCS = "docs.docker.com/engine/install"
 TLS_FILE = "traefik/dynamic/tls.yml"
-COMPOSE_FILE = "docker-compose.yml"
-# What an agent's own nginx may answer to a handshake, its page included.
-ROUTED = ("ok", "offline", "not_a_websocket", "refused_origin")
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def _folder_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
     if found["compose_files"]:
         yield (
             f"{found['root']} on {wanted.server} has a {', '.join(found['compose_files'])} of its owner, which is "
-            "never overwritten or shadowed: move its services to docker-compose.override.yml there, or set "
+            f"never overwritten or shadowed: move its services to {_names.OVERRIDE} there, or set "
             "stack_manage to false, which leaves it and its Traefik as they are (docs/adopt.md)."
         )
 
@@ -238,8 +235,7 @@ def _stays(traefik: dict[str, Any], wanted: Settings) -> str:
     unfit = _unfit(traefik, wanted)
     return (
         f"{wanted.server}: Traefik's definition changed ({'; '.join(traefik['reasons'])}), and it stays as it runs, "
-        "since a new one drops every open WebSocket of the server: `ansible-playbook upgrade-traefik.yml` "
-        "(locki.vaettir.upgrade_traefik) replaces it."
+        f"since a new one drops every open WebSocket of the server: `{_names.playbook('upgrade_traefik')}` replaces it."
         + (f" Until then this deploy cannot be verified, because {', and '.join(unfit)}." if unfit else "")
     )
 
@@ -253,7 +249,7 @@ def _upgrade(found: dict[str, Any], wanted: Settings) -> tuple[str, str]:
         return "replace", f"Traefik is to be replaced: {'; '.join(traefik['reasons'])}."
     if traefik["status"] == "running":
         return "", "Traefik is as it should be, nothing to do."
-    if COMPOSE_FILE not in found["written"]:
+    if _names.COMPOSE_FILE not in found["written"]:
         return "", "there is no Traefik; the first deploy starts it."
     return "start", "Traefik does not run, and is to be started."
 
@@ -289,7 +285,7 @@ def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
         absent=[TLS_FILE] if wanted.tls == "acme" and not serves_files else [],
         upgrade=upgrade,
         upgrade_why=f"{wanted.server}: {why}",
-        remove_traefik=traefik["status"] != "" and COMPOSE_FILE in written,
+        remove_traefik=traefik["status"] != "" and _names.COMPOSE_FILE in written,
         remove_files=[path for path in written if wanted.remove_certificates or not path.startswith("traefik/certs/")],
     )
 
@@ -298,11 +294,8 @@ def stack_plan(found: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any
     return asdict(_plan(found, Settings(**settings)))
 
 
-def agent_handshakes(
-    agents: list[dict[str, Any]], deployed: list[str], before: Sequence[dict[str, Any]] = ()
-) -> list[dict[str, Any]]:
-    """One with each deployed agent; given the results from before, nobody may answer worse."""
-    reasons = {one["label"]: one["reason"] for one in before}
+def agent_handshakes(agents: list[dict[str, Any]], deployed: list[str]) -> list[dict[str, Any]]:
+    """One with each deployed agent, through Traefik on the server itself."""
     return [
         {
             "label": agent["name"],
@@ -310,7 +303,7 @@ def agent_handshakes(
             "address": "127.0.0.1",
             "origin": agent["public_origin"],
             "upgrade": bool(agent["probe_path"]),
-            "expected": [*ROUTED, reasons[agent["name"]]] if reasons else [],
+            "expected": [],
         }
         for agent in agents
         if agent["name"] in deployed
@@ -347,8 +340,8 @@ def _hosts_error(variable: str, pattern: Any) -> str | None:
 
 
 def _agents_named_error(variable: str, only: str) -> str | None:
-    names = [name.strip() for name in only.split(",")]
-    if not any(names) or not only.isprintable():
+    names = _names.listed(only)
+    if not names or not only.isprintable():
         return _names.refusal(variable, only, "names of vaettir_agents, separated by commas, like ocapistaine")
     return next((error for error in map(_names.agent_name_error, names) if error), None)
 

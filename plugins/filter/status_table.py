@@ -14,7 +14,7 @@ options:
   _input:
     description: >-
       One dictionary for each agent of each server, with server, agent, release, age (in seconds), image, container,
-      draining, tunnel and verified.
+      draining, memory (in bytes), tunnel and verified.
     type: list
     elements: dict
     required: true
@@ -34,7 +34,7 @@ _value:
 
 from typing import Any
 
-COLUMNS = ("server", "agent", "release", "age", "image", "container", "draining", "tunnel", "verified")
+COLUMNS = ("server", "agent", "release", "age", "image", "container", "draining", "memory", "tunnel", "verified")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -50,6 +50,8 @@ def _cell(row: dict[str, Any], column: str) -> str:
         return "-"
     if column == "age":
         return age(value)
+    if column == "memory":
+        return f"{value / 1e6:.0f} MB"
     return str(value).removeprefix("sha256:")[:12] if column == "image" else str(value)
 
 

@@ -158,7 +158,7 @@ class Chain:
         project = agent.get("project", "vaettir")
         compose = f"cd {self.stack.get('root', '~/vaettir')} && docker compose --profile production --profile proxy"
         container = str(self.container.get("name") or f"{project}-{name}-1")
-        deploy = f"ansible-playbook deploy-agent.yml -e agent={name}"
+        deploy = _names.playbook("deploy_agent", name)
         return {
             "agent": name,
             "server": str(agent.get("server", "")),
@@ -185,8 +185,8 @@ class Chain:
             "deploy": deploy,
             # Next to one with other labels Traefik would drop the router that both define.
             "redo": f"on {agent.get('server', '')}: `docker rm -f {container}`, then `{deploy}`",
-            "diagnose": f"ansible-playbook diagnose-agent.yml -e agent={name}",
-            "upgrade": "ansible-playbook upgrade-traefik.yml",
+            "diagnose": _names.playbook("diagnose_agent", name),
+            "upgrade": _names.playbook("upgrade_traefik"),
         }
 
 

@@ -86,11 +86,8 @@ def draining(container: dict[str, Any]) -> bool:
 
 
 def execute(*words: str, timeout: float = 60) -> tuple[int, str, str]:
-    """`docker exec`: options, the container, the command; a busy machine's runtime gets a second try."""
-    status, output, error = _docker.docker("exec", *words, timeout=timeout)
-    if status and _docker.RUNTIME_FAILED.search(output + error):  # without --detach it is the daemon's output
-        status, output, error = _docker.docker("exec", *words, timeout=timeout)
-    return status, output, error
+    """`docker exec`: options, the container, the command."""
+    return _docker.twice("exec", *words, timeout=timeout)
 
 
 def state(identifier: str) -> _release.State:

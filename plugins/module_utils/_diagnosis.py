@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Collection
 
-from . import _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh, _tunnel
+from . import _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh, _tunnel
 from ._chain import (
     BROKEN,
     DEPENDS,
@@ -147,7 +147,7 @@ def failed(agent: str, server: str, why: str, stack: dict[str, Any]) -> dict[str
     """It was asked, and this sentence came instead of answers."""
     if not re.match("ca_path .* cannot be used", why):
         return diagnosis({"agent": {"name": agent, "server": server}, "stack": stack, "failed": why})
-    fix = f"`ansible-playbook deploy-agent.yml -e agent={agent}`, which writes it again"
+    fix = f"`{_names.playbook('deploy_agent', agent)}`, which writes it again"
     told = f"broken at TLS: {why[:-1] if why.endswith('.') else why}. To fix it: {fix}."
     return _undiagnosed(agent, server, TLS, "authority", why, fix, told)
 

@@ -55,6 +55,14 @@ def docker(
     return done.returncode, done.stdout, done.stderr.strip()
 
 
+def twice(*arguments: str, **more: Any) -> tuple[int, str, str]:
+    """As docker(); a busy machine's runtime gets a second try."""
+    status, output, error = docker(*arguments, **more)
+    if status and RUNTIME_FAILED.search(output + error):  # of `exec` without --detach it is the daemon's output
+        status, output, error = docker(*arguments, **more)
+    return status, output, error
+
+
 def checked(*arguments: str, **more: Any) -> str:
     """The command's output; its last word where it failed."""
     status, output, error = docker(*arguments, **more)

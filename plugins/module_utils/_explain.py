@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping
 
-from . import _diagnosis, _facts, _questions
+from . import _diagnosis, _facts, _names, _questions
 from ._chain import TLS, TUNNEL
 from ._server import Server
 from ._transaction import Answer, Expectation
@@ -35,7 +35,7 @@ class Explanation:
             named = [one for one in diagnosed["findings"] if one["rule"] == ONLY_WARNED_OF.get(answer.reason, "none")]
             at = _diagnosis.told(_diagnosis.first(named or diagnosed["findings"]))
             return f"{seen}. {at[0].upper()}{at[1:]}"
-        return f"{seen}. Every hop: `ansible-playbook diagnose-agent.yml -e agent={self.settings['name']}`."
+        return f"{seen}. Every hop: `{_names.playbook('diagnose_agent', self.settings['name'])}`."
 
     def of_certificate(self) -> str:
         found = [one for one in self._diagnose()["findings"] if one["hop"] == TLS]

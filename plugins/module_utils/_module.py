@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,16 @@ def sentence(error: Exception, root: str) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or root}: {error.strerror or error}"
     return str(error)
+
+
+def outlive_the_connection() -> None:
+    """A terminal that goes away takes nobody along. Who ends the module has it undo what is under way."""
+
+    def end(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
 
 
 def finish(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:

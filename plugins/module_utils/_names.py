@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Callable
+from typing import Any, Callable
 
 AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
 # Service names of our own compose project, and words that YAML reads as something else than text.
@@ -55,9 +55,23 @@ SECRET_REGEX = r"^[A-Za-z0-9._~+/=-]{16,256}$"
 DISCORD_REGEX = r"^https://(discord\.gg|discord\.com/invite|discordapp\.com/invite)/[A-Za-z0-9-]{1,64}$"
 
 
+COMPOSE_FILE = "docker-compose.yml"
+OVERRIDE = "docker-compose.override.yml"  # the owner's; compose reads it after ours
+
+
+def playbook(name: str, agent: str = "") -> str:
+    """The command that a message tells a person to type: works in a checkout and where the collection is installed."""
+    return f"ansible-playbook locki.vaettir.{name}" + (f" -e agent={agent}" if agent else "")
+
+
 def env_prefix(name: str) -> str:
     """`my-agent` -> `MY_AGENT`: how an agent is spelt in environment names."""
     return name.upper().replace("-", "_")
+
+
+def listed(only: Any) -> list[str]:
+    """The agents of `-e agent=one,two`; none where all are meant."""
+    return [name.strip() for name in str(only or "").split(",") if name.strip()]
 
 
 def target_url_key(name: str) -> str:

@@ -146,6 +146,6 @@ def _while_stopped(agent: Leaving, built: bool) -> Outcome:
 def _forget(agent: Owners) -> None:
     for one in agent.store.ids():
         _docker.docker("image", "rm", agent.tag(one))
-    shutil.rmtree(agent.store.folder, ignore_errors=True)
+    shutil.rmtree(agent.store.folder)
     if not os.listdir(os.path.dirname(agent.store.folder)):
         os.rmdir(os.path.dirname(agent.store.folder))

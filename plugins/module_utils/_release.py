@@ -56,6 +56,7 @@ class State:
     environment: str = ""
     release: str | None = None  # the active one that it sees; None: its image is too old to say
     draining: int = 0
+    memory: int | None = None  # bytes; None: its image is too old to say
     knows: str = ""  # `pending`: its entry point can be switched; those of 0.1.0 cannot
     files: dict[str, str] = field(default_factory=dict)  # name -> digest of what is active
 
@@ -66,8 +67,8 @@ def parse_state(output: str) -> State:
         key, equals, value = line.partition("=")
         if equals and key in ("image", "environment", "release", "knows"):
             setattr(state, key, value)
-        elif equals and key == "draining" and value.isdigit():
-            state.draining = int(value)
+        elif equals and key in ("draining", "memory") and value.isdigit():
+            setattr(state, key, int(value))
         elif re.match(r"[0-9a-f]{64}  ", line):
             state.files[line[66:]] = line[:64]
     return state

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -64,9 +65,9 @@ def remove_files(server: Server, name: str) -> FileSet:
 def _remove_from_docker(server: Server, name: str) -> list[str]:
     """Images go last: by them a killed removal of the whole stack is taken up again."""
     containers = _containers.Containers(server.project, name).all()
-    # The first one has a container of 0.1.0, whose nginx was root.
-    named = [f"{server.project}_{name}-{kind}" for kind in ("cache", "assets")]
-    volumes = [volume for volume in named if _docker.inspect("volume", volume)]
+    # One for each login user that there was; `cache` is from 0.1.0, whose nginx was root.
+    ours = re.compile(f"{re.escape(f'{server.project}_{name}')}-(cache|assets-[0-9]+)")
+    volumes = [volume for volume in _docker.checked("volume", "ls", "--quiet").split() if ours.fullmatch(volume)]
     label = f"label={_docker.AGENT_LABEL}={name}"
     form = "{{.Repository}}:{{.Tag}}"
     images = _docker.checked("image", "ls", "--filter", label, "--format", form).split()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
+from . import _names
 from ._chain import BROKEN, DEPENDS, STOP, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, moment, seconds, version
 
 UPLINK = 1.25e6  # bytes a second, 10 Mbit/s: a visitor's line
@@ -287,7 +288,7 @@ def _two_routers(chain: Chain) -> Match:
     labels = f"take {domain} out of the other container's labels, and `docker compose up -d` there"
     return bool(other) and {
         "error": ", ".join(sorted({f"{router['name']} of {router['container']}" for router in other})),
-        "fix": f"`ansible-playbook remove-agent.yml -e agent={old[0]}`" if old else labels,
+        "fix": f"`{_names.playbook('remove_agent', old[0])}`" if old else labels,
     }
 
 

@@ -64,18 +64,17 @@ def published(container: dict[str, Any]) -> list[int]:
     return sorted({int(binding["HostPort"]) for binding in bindings})
 
 
-def compose_hash(root: str, service: str, definition: str) -> str:
-    """The service's config hash as it will be with that compose file; empty where compose cannot read the project."""
-    override = "docker-compose.override.yml"
-    files = ["-f", "-", *(["-f", override] if os.path.exists(os.path.join(root, override)) else [])]
+def compose_hashes(root: str, definition: str) -> dict[str, str]:
+    """The config hashes of our services with that compose file; none where compose cannot read the project."""
+    files = ["-f", "-", *(["-f", _names.OVERRIDE] if os.path.exists(os.path.join(root, _names.OVERRIDE)) else [])]
     if not definition:
-        return ""
-    command = ["compose", *files, "--profile", "*", "config", "--hash", service]
-    fields = _docker.docker(*command, cwd=root, stdin=definition)[1].split()
-    return fields[1] if fields[:1] == [service] else ""
+        return {}
+    command = ["compose", *files, "--profile", "*", "config", "--hash", ",".join(sorted(_OURS))]
+    told = [line.split() for line in _docker.docker(*command, cwd=root, stdin=definition)[1].splitlines()]
+    return {fields[0]: fields[1] for fields in told if len(fields) == 2 and fields[0] in _OURS}
 
 
-def traefik_reasons(container: dict[str, Any], wanted: str) -> list[str]:
+def reasons_to_replace(container: dict[str, Any], wanted: str | None) -> list[str]:
     """Why `docker compose up` would replace it; `wanted` is the config hash that it should have."""
     reasons = []
     if wanted and wanted != _docker.labels(container).get(_containers.CONFIG_HASH):
@@ -229,13 +228,15 @@ def collect(
     release = _files.read_bytes("/etc/os-release") or b""
     with ThreadPoolExecutor() as pool:
         docker, compose = pool.submit(engine), pool.submit(compose_version)
-        wanted = pool.submit(compose_hash, root, "traefik", definition)
+        hashes = pool.submit(compose_hashes, root, definition)
         owners = pool.submit(owners_compose, root) if folder["compose_files"] else None
         there = containers() if there is None else there
         found = of_docker(root, ports, project, there)
-        own = _docker.called(there, f"{project}-traefik-1")
+        own, docker_api = (_docker.called(there, f"{project}-{name}-1") for name in ("traefik", "docker-api"))
         if own and definition:
-            found["traefik"]["reasons"] = traefik_reasons(own, wanted.result())
+            found["traefik"]["reasons"] = reasons_to_replace(own, hashes.result().get("traefik"))
+        if docker_api and definition:
+            found["docker_api"] &= not reasons_to_replace(docker_api, hashes.result().get("docker-api"))
         return {
             **folder,
             **found,

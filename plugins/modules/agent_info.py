@@ -101,6 +101,10 @@ rows:
     draining:
       description: How many of nginx's workers live on for sockets that were open before a reload.
       type: int
+    memory:
+      description: How many bytes the container holds, without what is only cached. Nothing where that is not known.
+      type: int
+      version_added: 0.2.0
     tunnel:
       description: What a handshake through Traefik met.
       type: str
@@ -154,13 +158,15 @@ def of_release(root: str, name: str, now: float) -> dict[str, Any]:
 
 def of_container(container: dict[str, Any] | None) -> dict[str, Any]:
     if not container:
-        return {"image": "", "container": "there is no container", "draining": 0}
+        return {"image": "", "container": "there is no container", "draining": 0, "memory": None}
     if not _docker.running(container):
-        return {"image": "", "container": f"it is {container['State']['Status']}", "draining": 0}
-    draining = None
+        return {"image": "", "container": f"it is {container['State']['Status']}", "draining": 0, "memory": None}
+    draining = memory = None
     with contextlib.suppress(_docker.DockerError):  # what cannot be asked is not known
-        draining = _containers.state(container["Id"]).draining
-    return {"image": container["Image"], "container": _docker.health(container) or "running", "draining": draining}
+        state = _containers.state(container["Id"])
+        draining, memory = state.draining, state.memory
+    health = _docker.health(container) or "running"
+    return {"image": container["Image"], "container": health, "draining": draining, "memory": memory}
 
 
 def tunnel(answer: dict[str, Any]) -> str:

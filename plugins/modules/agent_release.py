@@ -271,7 +271,6 @@ removed:
 """
 
 import contextlib
-import signal
 from dataclasses import replace
 from typing import Any, Callable
 
@@ -305,16 +304,6 @@ AGENT_OPTIONS: dict[str, Any] = {
     "release": {"type": "str", "default": ""},
     "instead_of": {"type": "str", "default": ""},
 }
-
-
-def outlive_the_connection() -> None:
-    """A terminal that goes away takes nobody along. Who ends the module ends it in order: a transaction is undone."""
-
-    def end(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
 
 
 class AgentRelease:
@@ -486,7 +475,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    outlive_the_connection()
+    _module.outlive_the_connection()
     _module.finish(module, AgentRelease(module.params, not module.check_mode).run)
 
 

@@ -172,7 +172,7 @@ routers:
       description: The agent whose container it is. Empty for one of somebody else's.
       type: str
 docker_api:
-  description: Whether the container runs through which Traefik reads Docker.
+  description: Whether the container through which Traefik reads Docker runs, and is as O(definition) defines it.
   type: bool
   returned: always
 tunnel_ssh:

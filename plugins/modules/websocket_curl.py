@@ -238,24 +238,13 @@ results:
       sample: true
 """
 
-import base64
-import os
-import shlex
-import subprocess
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _http, _names, _websocket
+from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _names, _websocket
 
 WORDS = list(dict.fromkeys(_websocket.REASONS.values()))
-# curl's exit statuses (curl manual, EXIT CODES)
-_CURL_BAD_CA = 77
-_CURL_REASONS = {6: "dns", 7: "refused", 28: "timeout", 35: "tls_untrusted", 60: "tls_untrusted"}
-_AT_ONCE = 8  # curl processes
-_PAUSE = 0.5  # seconds between two rounds
 _SHARED = {"address": {"type": "str", "default": ""}, "origin": {"type": "str", "default": ""}}
 _HANDSHAKE = {
     "url": {"type": "str", "required": True},
@@ -264,71 +253,6 @@ _HANDSHAKE = {
     "upgrade": {"type": "bool", "default": True},
     "label": {"type": "str", "default": ""},
 }
-
-
-def judge(status: int, headers: dict[str, str], key: str, origin: str, curl_exit: int) -> tuple[str, str]:
-    """One of WORDS, and a sentence where an answer is not `ok`."""
-    if not status:
-        return _CURL_REASONS.get(curl_exit, "no_answer"), ""
-    reason, sentence = _websocket.judge(status, headers, key, origin)
-    word = _websocket.REASONS[reason]
-    return word, "" if word == "ok" else sentence
-
-
-def command(params: dict[str, Any], key: str) -> list[str]:
-    url = urlsplit(params["url"])
-    port = url.port or (443 if url.scheme == "https" else 80)
-    arguments = ["curl", "--http1.1", "-sSv", "-o", os.devnull, "--noproxy", "*", "--max-time", str(params["timeout"])]
-    if params["address"]:
-        arguments += ["--resolve", f"{url.hostname}:{port}:{params['address']}"]
-    if params["ca_path"]:
-        arguments += ["--cacert", params["ca_path"]]
-    if not params["verify"]:
-        arguments += ["--insecure"]
-    for name, value in _websocket.handshake(key, params["origin"], []) if params["upgrade"] else []:
-        arguments += ["-H", f"{name}: {value}"]
-    return [*arguments, params["url"]]
-
-
-def read_head(trace: Any) -> tuple[bytes, str]:
-    """The answer's head out of curl's trace, and curl's last complaint.
-
-    The trace shows headers as they come; with `-i` curl holds those of a 101 back until the connection ends.
-    """
-    head, complaint = b"", ""
-    while len(head) < _http.HEAD_LIMIT:  # a hostile server must not fill our memory
-        line = trace.readline(_http.HEAD_LIMIT)
-        if line in (b"", b"< \n", b"< \r\n"):
-            break
-        if line.startswith(b"< "):
-            head += line[2:]
-        elif line.startswith(b"curl: "):
-            complaint = line.decode(errors="replace").strip()
-    return head, complaint
-
-
-def handshake(params: dict[str, Any]) -> dict[str, Any]:
-    key = base64.b64encode(os.urandom(16)).decode()
-    arguments = command(params, key)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE) as process:
-        head, complaint = read_head(process.stderr)
-        if head:
-            process.kill()
-    status, headers = _http.parse_head(head)
-    curl_exit = 0 if head else process.returncode
-    word, sentence = judge(status, headers, key, params["origin"], curl_exit)
-    if not status:
-        sentence = complaint or f"curl ended with {curl_exit} and no answer"
-    return {
-        "upgraded": word == "ok",
-        "reason": word,
-        "state": headers.get(_websocket.STATE_HEADER, ""),
-        "status": status,
-        "headers": headers,
-        "curl_exit": curl_exit,
-        "error": sentence,
-        "command": shlex.join(arguments),
-    }
 
 
 def each_handshake(params: dict[str, Any]) -> list[dict[str, Any]]:
@@ -340,24 +264,6 @@ def each_handshake(params: dict[str, Any]) -> list[dict[str, Any]]:
         own_or_shared = {name: each[name] or params[name] for name in _SHARED}
         wanted.append({**params, **each, **own_or_shared})
     return wanted
-
-
-def met(wanted: dict[str, Any], found: dict[str, Any] | None) -> bool:
-    return found is not None and (not wanted["expected"] or found["reason"] in wanted["expected"])
-
-
-def try_all(wanted: list[dict[str, Any]], patience: float) -> list[dict[str, Any]]:
-    """The last answer to each, in rounds: every handshake gets its turn, however many there are."""
-    end = time.monotonic() + patience
-    found: dict[int, dict[str, Any]] = {}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        while True:
-            rest = [index for index, each in enumerate(wanted) if not met(each, found.get(index))]
-            found.update(zip(rest, pool.map(handshake, [wanted[index] for index in rest])))
-            left = end - time.monotonic()
-            if left <= 0 or all(met(each, found[index]) for index, each in enumerate(wanted)):
-                return [found[index] for index in range(len(wanted))]
-            time.sleep(min(_PAUSE, left))
 
 
 def argument_error(params: dict[str, Any]) -> str:
@@ -377,11 +283,6 @@ def argument_error(params: dict[str, Any]) -> str:
     return ""
 
 
-def result(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    told = {name: found[name] for name in ("reason", "status", "state", "error", "command")}
-    return {"label": wanted["label"], "url": wanted["url"], **told, "met": met(wanted, found)}
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -389,7 +290,7 @@ def main() -> None:
             **_SHARED,
             "ca_path": {"type": "str", "default": ""},
             "verify": {"type": "bool", "default": True},
-            "timeout": {"type": "int", "default": 10},
+            "timeout": {"type": "int", "default": _curl.TIMEOUT},
             "handshakes": {"type": "list", "elements": "dict", "options": _HANDSHAKE},
             "patience": {"type": "float", "default": 0},
         },
@@ -403,13 +304,13 @@ def main() -> None:
         module.fail_json(msg=error)
     module.get_bin_path("curl", required=True)
     wanted = each_handshake(params)
-    found = try_all(wanted, params["patience"])
+    found = _curl.try_all(wanted, params["patience"])
     for answer in found:
-        if answer["curl_exit"] == _CURL_BAD_CA:
+        if answer["curl_exit"] == _curl.BAD_CA:
             module.fail_json(msg=f"ca_path {params['ca_path']} cannot be used: {answer['error']}.")
     if params["handshakes"] is None:
         module.exit_json(changed=False, **found[0])
-    module.exit_json(changed=False, results=[result(*pair) for pair in zip(wanted, found)])
+    module.exit_json(changed=False, results=[_curl.result(*pair) for pair in zip(wanted, found)])
 
 
 if __name__ == "__main__":

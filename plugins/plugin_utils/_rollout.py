@@ -12,6 +12,7 @@ from typing import Any
 from ansible.parsing.splitter import parse_kv
 from ansible_collections.locki.vaettir.plugins.filter import agents as agents_filter
 from ansible_collections.locki.vaettir.plugins.filter import report
+from ansible_collections.locki.vaettir.plugins.module_utils import _names
 
 LOST, FAILED, NOT_REACHED = "lost", "failed", "not reached"
 
@@ -50,7 +51,9 @@ class Server:
         return [{**rows[0], "message": " ".join(told.split())}, *rows[1:]]
 
     def _lost_afterwards(self) -> dict[str, Any]:
-        told = f"{self.name} was lost ({self.lost}) after its releases: `verify-agent.yml` looks at them."
+        told = (
+            f"{self.name} was lost ({self.lost}) after its releases: `{_names.playbook('verify_agent')}` looks at them."
+        )
         return {**_row(self.name, "", LOST), "message": " ".join(told.split())}
 
 
@@ -95,7 +98,7 @@ def whole(rows: list[dict[str, Any]]) -> bool:
     return all(row["outcome"] not in (LOST, NOT_REACHED) and not row["failed"] for row in rows)
 
 
-def lines(rows: list[dict[str, Any]], command: str) -> list[str]:
+def lines(rows: list[dict[str, Any]], command: str, skipped: Sequence[str] = ()) -> list[str]:
     """The report, and last the command that continues a run which is not whole."""
     more = [f"Once that is fixed, this continues, and leaves alone what is done: {command}"] if command else []
-    return [*report.report_lines(rows), *more]
+    return [*report.report_lines(rows, skipped), *more]

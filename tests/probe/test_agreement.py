@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import trustme
-from ansible_collections.locki.vaettir.plugins.module_utils import _websocket
+from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _websocket
 from ansible_collections.locki.vaettir.plugins.modules import websocket_curl
 
 from tests.unit.module_run import run_module
@@ -131,7 +131,7 @@ def both(url: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What each of the two says."""
     given = {"origin": ORIGIN, "timeout": 3, **given}
     params = {"address": "127.0.0.1", "ca_path": "", "verify": True, "upgrade": True, **given, "url": url}
-    return probe(url, ping=False, **given), websocket_curl.handshake(params)
+    return probe(url, ping=False, **given), _curl.handshake(params)
 
 
 def agree(found: dict[str, Any], curl: dict[str, Any]) -> None:

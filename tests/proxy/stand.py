@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import uuid
@@ -117,6 +118,12 @@ class Proxy:
 
     def state(self) -> dict[str, str]:
         return parse_state(self.exec("agent-proxy", "state").stdout)
+
+    def healthy(self) -> bool:
+        """What Docker's health check finds now."""
+        written = run(["docker", "inspect", "-f", "{{json .Config.Healthcheck.Test}}", self.container]).stdout
+        self.exec("rm", "-f", "/run/good")  # else it would wait for half a minute
+        return self.exec(*json.loads(written)[1:], check=False).returncode == 0
 
     def logs(self) -> str:
         done = run(["docker", "logs", self.container])

@@ -232,6 +232,17 @@ def test_purge(app: App, proxy: stand.Proxy) -> None:
     assert proxy.exec("agent-proxy", "purge").stdout == "1 assets removed\n"
 
 
+def test_purge_where_the_login_user_is_root(app: App, agent: Callable[..., dict[str, Any]]) -> None:
+    """With no more capabilities than the compose service has."""
+    capabilities = [f"--cap-add={name}" for name in ("CHOWN", "KILL", "SETGID", "SETUID")]
+    with stand.proxy(agent(target_url=app.url), "--user=0:0", "--cap-drop=ALL", *capabilities) as running:
+        path = fresh()
+        get(running, path)
+        assert running.exec("agent-proxy", "purge").stdout == "1 assets removed\n"
+        get(running, path)
+        assert app.asked[path] == 2
+
+
 def test_a_browser_names_its_own_origin(app: App, proxy: stand.Proxy) -> None:
     """Chromium does so with every module script, and those are nearly all of a page."""
     path = fresh()

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import socket
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.rig.edge_client import Edge
-from tests.rig.shell import run, wait_for
+from tests.rig.shell import wait_for
 
 from . import stand
 from .conftest import ECHO
@@ -78,11 +77,6 @@ def assert_line(reply: Reply) -> None:
     assert (reply.status, reply.headers["x-vaettir-state"]) == (429, "busy")
     assert int(reply.headers["retry-after"]) > 0
     assert reply.body == b"ocapistaine: busy\n"
-
-
-def healthy(proxy: stand.Proxy) -> bool:
-    check = json.loads(run(["docker", "inspect", "-f", "{{json .Config.Healthcheck.Test}}", proxy.container]).stdout)
-    return proxy.exec(*check[1:], check=False).returncode == 0
 
 
 def test_open_websockets(proxy: stand.Proxy, one: str) -> None:
@@ -166,7 +160,7 @@ def test_one_visitor_with_five_hundred_sockets(agent: Callable[..., dict[str, An
     with stand.proxy(agent(**defaults, worker_connections=256)) as proxy, sockets(proxy, [one] * 520) as found:
         assert found.keys() == {101, 429}
         for _ in range(5):
-            assert healthy(proxy)
+            assert proxy.healthy()
             assert get(proxy, OTHER).status == 200
         with sockets(proxy, [OTHER]) as others:
             assert others == {101: 1}
@@ -180,7 +174,7 @@ def test_above_the_capacity_there_is_an_answer(agent: Callable[..., dict[str, An
             assert found.keys() == {101, 429}
             assert most / 2 <= found[101] <= most
             for _ in range(5):
-                assert healthy(proxy)
+                assert proxy.healthy()
                 assert get(proxy, OTHER, "/", BROWSER).headers.get("x-vaettir-state", "busy") == "busy"
         wait_for("places", lambda: get(proxy, OTHER).status == 200, 5)
         assert "not enough" not in proxy.logs()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.locki.vaettir.plugins.module_utils import _containers
 
 from tests.rig import images, load
 from tests.rig.edge_client import Edge
@@ -366,15 +367,19 @@ def test_reload_now(generations: tuple[stand.Proxy, list[Held], Callable[..., fl
 def test_drain(
     start: Callable[..., Any], agent: Callable[..., dict[str, Any]], releases: Path, own: dict[str, str]
 ) -> None:
-    """Unhealthy at once; open to all until the window ends; then the sockets go worker by worker, and the container."""
+    """Unhealthy within seconds, whatever Docker's check is at; open to all until the window ends; then the sockets go
+    worker by worker, and the container."""
     stand.write_release(releases, ONE, agent(worker_processes=3))
     stand.make_current(releases, ONE, own["image"], own["environment"])
     with start() as proxy:
         sockets = [Held(proxy) for _ in range(30)]
+        health = ["docker", "inspect", "-f", "{{.State.Health.Status}}", proxy.container]
+        wait_for("its good health", lambda: run(health).stdout.strip() == "healthy", 10)
+        checks = ["docker", "top", proxy.container, "-o", "pid,args"]
+        wait_for("a check that takes its time", lambda: "/run/good" in run(checks).stdout, 10)
         begin = time.monotonic()
         run(["docker", "exec", "-d", proxy.container, "agent-proxy", "drain", "0"])
-        health = "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3"
-        wait_for("its bad health", lambda: "503" in proxy.exec("bash", "-c", health).stdout, 2)
+        wait_for("its bad health", lambda: run(health).stdout.strip() == "unhealthy", _containers.RETIRED)
         while time.monotonic() < begin + 9:
             assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200
             time.sleep(0.2)

@@ -31,7 +31,7 @@ TARGET = "https://ocapistaine.ngrok-free.app"
 TUNNEL = TARGET.removeprefix("https://")
 PORT = 8501  # where the laptop's Streamlit app listens
 PATIENCE = 3  # diagnoses, for what takes a moment to come up
-DIAGNOSE, DEPLOY, UPGRADE = ("diagnose-agent.yml", "deploy-agent.yml", "upgrade-traefik.yml")
+DIAGNOSE, DEPLOY, UPGRADE = (f"locki.vaettir.{name}" for name in ("diagnose_agent", "deploy_agent", "upgrade_traefik"))
 
 # A sentence in the parts of which the first that can be done is done.
 _ALTERNATIVES = re.compile(r";\s|, or ")
@@ -123,13 +123,12 @@ class Stand(stand.Stand):
         return {"vaettir_agents": [copy.deepcopy(self.agent)], **copy.deepcopy(self.variables)}
 
     def play(self, name: str, *options: str) -> playbook.Run:
-        """A playbook by its name in a checkout, for agent one."""
+        """A playbook, for agent one."""
         if name != DIAGNOSE:
             self.deployed = self.inventory
         if name == UPGRADE:
             options += ("-e", "confirm=true")  # what a person is asked for
-        book = f"locki.vaettir.{name.removesuffix('.yml').replace('-', '_')}"
-        return playbook.run(book, *options, extra=self.inventory, resolver=self.resolver)
+        return playbook.run(name, *options, extra=self.inventory, resolver=self.resolver)
 
     def deploy(self) -> None:
         """Puts the inventory into force, whatever the tunnel says."""

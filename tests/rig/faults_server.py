@@ -21,8 +21,9 @@ CONTAINER = f"vaettir-{AGENT}-1"
 CONF, FRAGMENT = f"proxy-configs/{AGENT}.conf.template", f"agents/{AGENT}.yml"
 DAEMON, PRELOAD = "/etc/docker/daemon.json", "/etc/ld.so.preload"
 NOBODY = "127.0.0.54"  # no DNS server
-FORMER = "https://former.ngrok-free.app"  # no tunnel of that name any more
+GONE = "https://gone.ngrok-free.app"  # no tunnel of that name any more
 OLD = "nginx:1.26.3"
+HANGING = 55  # seconds: the check that is under way is stopped as well, so Docker ends it after 40
 NOTICED = 8  # seconds until Docker has seen that a container is ill, and Traefik has heard of it
 SSH = "-p tcp --dport 22 -j REJECT --reject-with tcp-reset"
 # What an owner types.
@@ -61,7 +62,7 @@ def types(words: str, script: str) -> Callable[[Stand, str], None]:
 
 @contextmanager
 def small_disk(stand: Stand) -> Iterator[None]:
-    """The project folder on a file system of its own; containers have the former one."""
+    """The project folder on a file system of its own; containers have the previous one."""
     options = "size=300m,mode=755,uid=1000,gid=1000"
     stand.shell(f"mount -t tmpfs -o {options} tmpfs /mnt; cp -a . /mnt/; mount --move /mnt {HOME}", "root")
     try:
@@ -213,7 +214,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("`.env` has lost the agent's key", SERVER, partial(dotenv, script="/^ONE_TARGET_URL=/d")),
     Fault("`.env` has a target with a path", SERVER, target("\\2/app")),
     Fault("`.env` has a target with another scheme", SERVER, partial(dotenv, script="s,=https://o,=ftp://o,")),
-    Fault("`.env` leads to a tunnel that is gone", SERVER, target(FORMER)),
+    Fault("`.env` leads to a tunnel that is gone", SERVER, target(GONE)),
     Fault("`.env` leads to a name without an address", SERVER, target("https://nowhere.test")),
     Fault("`.env` says http instead of https", SERVER, partial(dotenv, script="s,=https://o,=http://o,"), warns=True),
     Fault("the server's DNS server is dead", SERVER, resolver(NOBODY)),
@@ -255,7 +256,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "nginx hangs",
         NGINX,
-        commands(f"docker top {CONTAINER} -o pid | tail -n +2 | xargs kill -STOP", RESTART, seconds=NOTICED),
+        commands(f"docker top {CONTAINER} -o pid | tail -n +2 | xargs kill -STOP", RESTART, seconds=HANGING),
     ),
     Fault("a hand-made conf is broken", NGINX, partial(edited, script="s/^http {/htp {/")),
     Fault(

@@ -25,6 +25,7 @@ SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
 OUTSIDE = "vaettir-rig/outside:1"
 PEBBLE = "vaettir-rig/pebble:1"
+AUTOBAHN = "vaettir-rig/autobahn:1"  # the cases of its test suite; built only when asked for
 APPS = "vaettir-rig/apps:1"  # the outside world's libraries and other apps; large, so built only when asked for
 _OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
 _FRAMEWORKS, _NEXT = "vaettir-rig/frameworks:1", "vaettir-rig/next:1"
@@ -37,6 +38,9 @@ OUTSIDE_CODE = ("__init__.py", "outside.py", "dns.py", "edge", "apps")
 
 _UNUSED_FILES = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 _ASKS_FOR_PASSWORD = threading.Lock()  # one sudo at a time
+# How pip is asked for an image's wheels. Some of Autobahn's are there as sources only, which that image builds.
+_PYTHON_3 = ("install", "--python-version", "3.13", "--only-binary=:all:", "--no-compile", "--target")
+_PYTHON_2 = ("download", "--python-version", "2.7", "--implementation", "cp", "--abi", "cp27mu", "--no-deps", "--dest")
 _WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
 
 
@@ -49,6 +53,7 @@ class Image:
     folder: str = ""
     suite: str = ""
     wheels: tuple[str, ...] = ()  # arguments of `pip install --target wheels`
+    pip: tuple[str, ...] = _PYTHON_3
     with_node: bool = False  # node_modules of its package.json goes in, fetched by the Node.js among its wheels
     with_rig: bool = False  # OUTSIDE_CODE goes in as ./rig
     extra: bool = False  # built only when asked for
@@ -66,6 +71,8 @@ IMAGES = (
     Image(PEBBLE, "vaettir-rig/trixie:1", "pebble"),
     Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),
     Image(OUTSIDE, "vaettir-rig/outside-libs:1", "outside-code", with_rig=True),
+    Image("vaettir-rig/bullseye:1", suite="bullseye", extra=True),
+    Image(AUTOBAHN, "vaettir-rig/bullseye:1", "autobahn", wheels=("-r", "requirements.txt"), pip=_PYTHON_2, extra=True),
     Image(
         _OLD_STREAMLIT, "vaettir-rig/outside-libs:1", "streamlit-1.40", wheels=("-r", "requirements.txt"), extra=True
     ),
@@ -221,8 +228,8 @@ def _wheels(image: Image, architecture: str) -> Path:
         return folder
     say(f"{image.tag}: fetching wheels ({' '.join(image.wheels)})")
     part = folder.with_suffix(f".part{os.getpid()}")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--target", str(part), "--python-version", "3.13", "--only-binary=:all:", "--no-compile"]
+    command = [sys.executable, "-m", "pip", *image.pip, str(part)]
+    command += ["--quiet", "--disable-pip-version-check", "--no-input"]
     command += [word for name in _WHEEL_PLATFORMS for word in ("--platform", f"{name}_{machine_name}")]
     run([*command, *image.wheels], cwd=FOLDER / image.folder)
     part.rename(folder)

@@ -48,6 +48,7 @@ class Visitors:
     sockets: int
     began: float = field(default_factory=time.monotonic)
     answered: int = 0
+    took: list[float] = field(default_factory=list)  # seconds, of those that were answered
     failed: list[Mishap] = field(default_factory=list)
     dropped: list[Mishap] = field(default_factory=list)
     open: int = 0  # sockets, now
@@ -55,6 +56,11 @@ class Visitors:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
+
+    @property
+    def p99(self) -> float:
+        """Of the answered requests, in seconds."""
+        return sorted(self.took)[len(self.took) * 99 // 100]
 
     def saw(self) -> str:
         """One line for a log or a closing note."""
@@ -177,6 +183,7 @@ class _Load:
             self.visitors.failed.append(Mishap(at, method, why))
         else:
             self.visitors.answered += 1
+            self.visitors.took.append(self.visitors.seconds - at)
 
     async def _hold(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, opened: asyncio.Event) -> None:
         """One socket; after a drop it comes back, as an app's own page does."""

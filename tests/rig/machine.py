@@ -210,7 +210,7 @@ def _ensure_environment() -> None:
         "--no-input",
         "--disable-pip-version-check",
     ]
-    run([*pip, "-r", ROOT / "requirements.txt"])
+    run([*pip, "--require-hashes", "-r", ROOT / "requirements.txt"])
     stamp.write_text(" ".join(wanted), encoding="ascii")
 
 

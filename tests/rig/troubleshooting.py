@@ -25,7 +25,7 @@ One command asks every hop between the app and its visitors, names the first tha
 It changes nothing:
 
 ```bash
-ansible-playbook diagnose-agent.yml -e agent=ocapistaine
+ansible-playbook locki.vaettir.diagnose_agent -e agent=ocapistaine
 ```
 
 Its exit status is 0 when the chain works, a warning included. `-e report_file=PATH` writes the same as JSON.

@@ -226,6 +226,7 @@ class Docker:
         self.tag = f"vaettir-{agent}:proxy"  # of the image that compose builds
         self.images: dict[str, Image] = {}
         self.containers: list[Container] = []
+        self.volumes: list[str] = []
         self.ids = itertools.count(1)
         self.acts: list[str] = []
         self.outage: list[str] = []  # those before which no visitor was served
@@ -289,7 +290,7 @@ class Docker:
         said = self.passes(" ".join(words))
         if said:
             return said
-        name = "_".join(word for word in words[:2] if words[0] in ("image", "container")) or words[0]
+        name = "_".join(word for word in words[:2] if words[0] in ("image", "container", "volume")) or words[0]
         done: Said | str | None = getattr(self, f"_{name}")(*words[len(name.split("_")) :], **more)
         self.settles()
         return (0, done or "", "") if isinstance(done, (str, type(None))) else done
@@ -335,6 +336,12 @@ class Docker:
             return 1, "", f"No such container: {words[-1]}"
         self.containers.remove(found)
         return DONE
+
+    def _volume_ls(self, *_words: str, **_more: Any) -> str:
+        return "".join(f"{name}\n" for name in self.volumes)
+
+    def _volume_rm(self, name: str, **_more: Any) -> None:
+        self.volumes.remove(name)
 
     def _rename(self, name: str, new: str, **_more: Any) -> Said:
         found = self.called(name)

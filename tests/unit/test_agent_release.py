@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _files, _names, _probe, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _files, _module, _names, _probe, _release
 from ansible_collections.locki.vaettir.plugins.module_utils._switch import Switch
 from ansible_collections.locki.vaettir.plugins.modules import agent_release
 
@@ -186,7 +186,7 @@ def test_an_authority_that_cannot_be_read_is_a_sentence(
 def test_as_ansible_calls_it(
     machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_release, "outlive_the_connection", lambda: None)
+    monkeypatch.setattr(_module, "outlive_the_connection", lambda: None)
     agent = {**SETTINGS, "files": {CONF: "one\n", FRAGMENT: "services: {}\n"}, "env": {KEY: "https://one.example"}}
     given: dict[str, Any] = {"root": str(machine.root), "server": "server1", "shared": SHARED, "agents": [agent]}
     planned = run_module(agent_release, capsys, check=True, **given)
@@ -392,6 +392,9 @@ def test_an_agent_that_does_not_run_is_not_verified(machine: Machine) -> None:
 
 def test_nothing_is_left_of_a_removed_agent(machine: Machine, one: str) -> None:
     (machine.root / ".env").write_text(f"OTHER=x\n{KEY}=https://one.example\n", encoding="ascii")
+    ours = [f"vaettir_{AGENT}-{kind}" for kind in ("cache", "assets-1000", "assets-0")]
+    others = [f"vaettir_{AGENT}-two-assets-1000", f"other_{AGENT}-assets-1000", f"vaettir_{AGENT}-assets-of-mine"]
+    machine.docker.volumes = [*ours, *others]
     before = contents(machine)
     planned = machine(state="absent", touch=False)
     names = machine.module.removed
@@ -404,7 +407,7 @@ def test_nothing_is_left_of_a_removed_agent(machine: Machine, one: str) -> None:
     assert (machine.root / ".env").read_text() == "OTHER=x\n"
     shared = {*SHARED, ".env", "agents.yml", ".locki/manifest.json", ".locki/lock"}
     assert set(contents(machine)) == shared
-    assert (machine.docker.containers, machine.docker.images) == ([], {})
+    assert (machine.docker.containers, machine.docker.images, machine.docker.volumes) == ([], {}, others)
     again = machine(state="absent")
     assert (again["outcome"], again["changed"], again["notes"]) == ("unchanged", False, ["there is nothing of it here"])
 

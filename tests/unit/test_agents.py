@@ -126,8 +126,8 @@ def test_the_chosen_ones() -> None:
         (None, {}, ""),
         ("one", {}, ""),
         ("one,elsewhere", {}, ""),
-        ("", {}, "agent '' is not declared for any server"),
-        ("nobody", {}, "agent 'nobody' is not declared for any server: add it to vaettir_agents"),
+        ("", {}, "agent '' is not declared for any server of this run"),
+        ("nobody", {}, "agent 'nobody' is not declared for any server of this run: add it to vaettir_agents"),
         ("one,nobody", {}, "those there are (elsewhere, one)"),
         (
             None,

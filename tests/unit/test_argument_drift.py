@@ -75,6 +75,12 @@ def test_option_is_described(role: str, name: str) -> None:
         assert UNIT.search(description), f"a number without its unit: {description}"
 
 
+def unsaid(default: Any, kind: str) -> Any:
+    """What a number or a switch is that comes from another variable, which nobody has set."""
+    found = re.fullmatch(r"\{\{ \w+ \| default\((\w+)\) \}\}", str(default))
+    return yaml.safe_load(found[1]) if found and kind in ("int", "bool") else default
+
+
 @pytest.mark.parametrize(("role", "name"), every_option())
 def test_default_is_the_one_in_force(role: str, name: str) -> None:
     option = options(role)[name]
@@ -86,7 +92,7 @@ def test_default_is_the_one_in_force(role: str, name: str) -> None:
         assert (option["type"], option["default"]) == ("raw", [])
         return
     # repr: 1 and True, or 1 and 1.0, are not the same default
-    assert repr(option["default"]) == repr(defaults(role)[name])
+    assert repr(option["default"]) == repr(unsaid(defaults(role)[name], option["type"]))
     if "choices" in option:
         values = option["default"] if option["type"] == "list" else [option["default"]]
         assert set(values) <= {*option["choices"], None}
@@ -173,9 +179,14 @@ def read_keys(role: str) -> set[str]:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_setting_that_is_read_exists(role: str) -> None:
     """The filter itself says which settings an agent has: the arguments and what it derives from them."""
-    plain = {name: None if "{{" in str(value) else value for name, value in defaults("agent_proxy").items()}
     own = ("agent_proxy_agents", "agent_proxy_only", "agent_proxy_page")  # of all agents together
     arguments = {name: option for name, option in options("agent_proxy").items() if name not in own}
+    said = {
+        name: unsaid(value, arguments[name]["type"])
+        for name, value in defaults("agent_proxy").items()
+        if name in arguments
+    }
+    plain = {name: None if "{{" in str(value) else value for name, value in said.items()}
     entry = {"name": "ocapistaine", "domain": "ocapistaine.example.org", "parent_domain": "", "public_port": 443}
     profiles = private("agent_proxy")["__agent_proxy_profiles"]
     given = agent_settings.agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)

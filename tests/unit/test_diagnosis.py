@@ -653,7 +653,7 @@ def test_a_probe_may_say_anything(answer: Any) -> None:
     ("router", "fix"),
     [
         ({}, "take ocapistaine.vaettir.example.org out of the other container's labels"),
-        ({"agent": "old"}, "`ansible-playbook remove-agent.yml -e agent=old`"),
+        ({"agent": "old"}, "`ansible-playbook locki.vaettir.remove_agent -e agent=old`"),
     ],
 )
 def test_a_rival_goes_the_way_it_came(router: dict[str, Any], fix: str) -> None:
@@ -733,7 +733,10 @@ def test_nothing_is_left_where_a_log_says_nothing() -> None:
     [
         ({}, "docker restart vaettir-traefik-1"),
         ({"found.fragment_edited": True}, "docker rm -f vaettir-ocapistaine-1"),
-        ({"stack.traefik": {"reasons": ["its compose service differs"]}}, "ansible-playbook upgrade-traefik.yml"),
+        (
+            {"stack.traefik": {"reasons": ["its compose service differs"]}},
+            "ansible-playbook locki.vaettir.upgrade_traefik",
+        ),
     ],
 )
 def test_what_was_edited_by_hand_goes_back(changes: dict[str, Any], fix: str) -> None:
@@ -746,7 +749,7 @@ def test_what_was_edited_by_hand_goes_back(changes: dict[str, Any], fix: str) ->
     [
         ("boom", "server", "server_failed", "To fix it: on one: fix what it says"),
         ("/srv/.env: Permission denied", "server", "root_unreadable", "chown"),
-        ("ca_path /x cannot be used: gone.", "TLS", "authority", "deploy-agent.yml -e"),
+        ("ca_path /x cannot be used: gone.", "TLS", "authority", "locki.vaettir.deploy_agent -e"),
     ],
 )
 def test_a_question_that_failed_is_a_diagnosis(said: str, hop: str, rule: str, words: str) -> None:

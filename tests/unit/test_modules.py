@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.locki.vaettir.plugins.module_utils import _docker, _http, _stack, _websocket
+from ansible_collections.locki.vaettir.plugins.module_utils import _curl, _docker, _http, _stack, _websocket
 from ansible_collections.locki.vaettir.plugins.modules import websocket_curl
 
 from .module_run import run_module
@@ -115,7 +115,7 @@ PAGE, STOPPED, NGINX = {"x-vaettir-state": "app"}, {"x-vaettir-state": "stopped"
 )
 def test_reason(status: int, accepted: bool, headers: dict[str, str], curl_exit: int, word: str) -> None:
     answer = {**headers, "sec-websocket-accept": _websocket.accept_for(KEY)} if accepted else headers
-    told, sentence = websocket_curl.judge(status, answer, KEY, "", curl_exit)
+    told, sentence = _curl.judge(status, answer, KEY, "", curl_exit)
     assert told == word
     assert bool(sentence) is (status > 0 and word != "ok")
 
@@ -130,13 +130,13 @@ def test_command_names_the_address_and_every_header() -> None:
         "timeout": 5,
         "upgrade": True,
     }
-    words = websocket_curl.command(params, "key")
+    words = _curl.command(params, "key")
     assert words[words.index("--resolve") + 1] == "a.example:8443:127.0.0.1"
     assert "Origin: https://a.example:8443" in words
     assert "Sec-WebSocket-Key: key" in words
     assert "--insecure" not in words
     assert words[-1] == params["url"]
-    assert not [word for word in websocket_curl.command({**params, "upgrade": False}, "key") if "WebSocket" in word]
+    assert not [word for word in _curl.command({**params, "upgrade": False}, "key") if "WebSocket" in word]
 
 
 def test_logs_may_have_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ class Curl:
         self.asked: list[tuple[str, str, str]] = []
         self.running = self.most = 0
         self.lock = threading.Lock()
-        monkeypatch.setattr(websocket_curl, "handshake", self.handshake)
+        monkeypatch.setattr(_curl, "handshake", self.handshake)
 
     def handshake(self, params: dict[str, Any]) -> dict[str, Any]:
         with self.lock:
@@ -185,7 +185,7 @@ class Curl:
 def test_each_handshake_is_tried_until_it_is_as_expected(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket_curl, "_PAUSE", 0.01)
+    monkeypatch.setattr(_curl, "_PAUSE", 0.01)
     curl = Curl(monkeypatch, a=["ok"], b=["no_route", "no_route", "ok"], c=["offline"], d=["proxy_error"])
     told = run_module(
         websocket_curl,
@@ -277,9 +277,9 @@ def test_everything_that_curl_returns_is_documented() -> None:
     documented = yaml.safe_load(websocket_curl.RETURN)
     params = {"url": "http://127.0.0.1:9/", "address": "", "origin": "", "ca_path": "", "verify": True, "timeout": 5}
     params["upgrade"] = True
-    found = websocket_curl.handshake(params)
+    found = _curl.handshake(params)
     assert set(documented) == {*found, "results"}
     asked = {**params, "label": "", "expected": []}
-    assert set(documented["results"]["contains"]) == set(websocket_curl.result(asked, found))
+    assert set(documented["results"]["contains"]) == set(_curl.result(asked, found))
     suboptions = yaml.safe_load(websocket_curl.DOCUMENTATION)["options"]["handshakes"]["suboptions"]
     assert suboptions["expected"]["choices"] == list(dict.fromkeys(_websocket.REASONS.values()))

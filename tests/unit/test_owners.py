@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,16 @@ def test_they_get_back_what_was_theirs(machine: Machine) -> None:
     assert list(machine.docker.images) == [TAG]
     assert not (machine.root / "releases").exists()
     assert machine(state="absent", **OWNERS)["outcome"] == "unchanged"
+
+
+def test_records_that_cannot_be_removed_are_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine("one", **OWNERS)
+
+    def rmtree(path: str, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    row = machine(state="absent", **OWNERS)
+    assert row["outcome"] == "failed"
+    assert row["message"].endswith(f"{machine.store.folder}: Permission denied.")

@@ -179,14 +179,15 @@ def test_any_text_is_some_current(text: str) -> None:
 
 def test_state() -> None:
     one, two = "a" * 64, "b" * 64
-    text = f"image={one}\nenvironment={two}\nrelease=20261123T013000Z\ndraining=3\nknows=pending\n"
+    text = f"image={one}\nenvironment={two}\nrelease=20261123T013000Z\ndraining=3\nmemory=23400000\nknows=pending\n"
     text += f"{one}  my agent.conf.template\n{two}  image:Dockerfile\nx\n"
     state = _release.parse_state(text)
     assert (state.image, state.environment, state.release, state.draining) == (one, two, "20261123T013000Z", 3)
-    assert state.knows == "pending"
+    assert (state.knows, state.memory) == ("pending", 23_400_000)
     assert state.files == {"my agent.conf.template": one, "image:Dockerfile": two}
     assert _release.parse_state("sh: agent-proxy: not found") == _release.State()
     assert _release.parse_state("release=\n").release == ""
+    assert _release.parse_state("release=\nmemory=\n").memory is None
     assert _release.parse_state("release=\n").knows == ""
 
 

@@ -83,7 +83,7 @@ def test_a_rollback_that_did_not_happen_is_not_claimed() -> None:
         (row,) = report.host_rows([host(ROW, __agent_proxy_curl=curl, __agent_proxy_again={"agents": again})])
         assert (row["outcome"], row["failed"]) == ("failed", True)
         assert "It could not be rolled back" in row["message"]
-        assert "`ansible-playbook rollback-agent.yml -e agent=one`" in row["message"]
+        assert "`ansible-playbook locki.vaettir.rollback_agent -e agent=one`" in row["message"]
 
 
 def test_servers_without_rows_have_none() -> None:
@@ -95,7 +95,7 @@ def test_who_is_not_verified() -> None:
     for more in ({"verified": False}, {"trusted": False}, {"outside": "does not answer"}):
         told = report.verification_error([{**ROW, **more}], "demo")
         assert told.startswith("one on demo: not verified."), more
-        assert "`ansible-playbook diagnose-agent.yml -e agent=one`" in told
+        assert "`ansible-playbook locki.vaettir.diagnose_agent -e agent=one`" in told
 
 
 def test_for_prometheus() -> None:

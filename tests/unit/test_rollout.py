@@ -117,7 +117,8 @@ class Inventory:
     def __init__(self, names: str, chosen: str) -> None:
         self.hosts = {name: SimpleNamespace(name=name) for name in names}
         group = SimpleNamespace(get_hosts=lambda: [host for host in self.hosts.values() if host.name in chosen])
-        self.groups = {report.GROUP: group} if chosen else {}
+        others = SimpleNamespace(get_hosts=lambda: [host for host in self.hosts.values() if host.name not in chosen])
+        self.groups = {report.GROUP: group, report.SKIPPED: others} if chosen else {}
 
     def get_host(self, name: str) -> Any:
         return self.hosts[name]
@@ -184,7 +185,7 @@ def test_a_run_that_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(monkeypatch, "a")
     run.callback.v2_runner_on_ok(result("a", report.RELEASE, agents=[ROW]))
     run.callback.v2_runner_on_ok(result("a", report.CURL, results=[]))
-    assert run.ends().splitlines()[-1] == ROW["message"]
+    assert run.ends().splitlines()[-2:] == ["Skipped, since no agent of theirs was named: b.", ROW["message"]]
 
 
 @pytest.mark.parametrize("said", ["ok", "failed"])

@@ -44,9 +44,18 @@ def test_traefik(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = _stack.collect(str(tmp_path), [], "vaettir", "")
     assert (found["traefik"]["status"], found["traefik"]["ports"]) == ("running", [8443])
     assert found["traefik"]["reasons"] == []
-    monkeypatch.setattr(_stack, "compose_hash", lambda *_words: "another")
+    monkeypatch.setattr(_stack, "compose_hashes", lambda *_words: {"traefik": "another"})
     reasons = _stack.collect(str(tmp_path), [], "vaettir", "services: {}")["traefik"]["reasons"]
     assert reasons == ["its compose service differs"]
+
+
+def test_an_older_docker_api_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A start of the new one has failed, so the next deploy tries again."""
+    monkeypatch.setattr(_docker, "docker", Docker(publishes("vaettir-docker-api-1", 1)))
+    assert _stack.collect(str(tmp_path), [], "vaettir", "")["docker_api"]
+    for wanted, there in (("another", False), ("", True)):
+        monkeypatch.setattr(_stack, "compose_hashes", lambda *_words, wanted=wanted: {"docker-api": wanted})
+        assert _stack.collect(str(tmp_path), [], "vaettir", "services: {}")["docker_api"] is there
 
 
 def test_a_server_without_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

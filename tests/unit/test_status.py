@@ -38,7 +38,7 @@ def docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Docker:
         container("vaettir-runs-1", "runs"),
         container("vaettir-stopped-1", "stopped", running=False),
         container("vaettir-owners-1"),
-        says={STATE: (0, "draining=2\n", "")},
+        says={STATE: (0, "draining=2\nmemory=23400000\n", "")},
     )
     monkeypatch.setattr(_docker, "docker", made)
     monkeypatch.setattr(_probe, "ask", lambda *_words, **_more: {**_probe.nothing(), "reason": "ok"})
@@ -64,6 +64,7 @@ def test_rows(docker: Docker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "image": "sha256:vaettir-runs-1",
         "container": "healthy",
         "draining": 2,
+        "memory": 23400000,
         "tunnel": "ok",
     }
     words = {name: (row["container"], row["tunnel"]) for name, row in rows.items()}
@@ -140,4 +141,4 @@ def test_a_server_is_a_row(
     assert [(row["server"], row["container"]) for row in made["rows"]] == [("server1", word) for word in words]
     told = {"name": "runs", "url": "https://a.example/", "origin": "https://a.example", "upgrade": False}
     assert asked[0]["agents"] == [told]
-    assert set(status_table.COLUMNS) <= {"server", "container", *control_node.NOBODY}
+    assert set(status_table.COLUMNS) <= {"server", "container", "memory", *control_node.NOBODY}

@@ -15,6 +15,7 @@ ROW = {
     "image": "sha256:" + "ab" * 32,
     "container": "healthy",
     "draining": 0,
+    "memory": 23_400_000,
     "tunnel": "offline (app)",
     "verified": "2026-11-23T01:30:09Z",
 }
@@ -34,7 +35,7 @@ def test_columns() -> None:
     assert heading.split() == [column.upper() for column in status_table.COLUMNS]
     assert first.index("ocapistaine") == heading.index("AGENT") == second.index("-  ")
     assert "  2 h  abababababab  healthy" in first
-    assert first.endswith("0         offline (app)  2026-11-23T01:30:09Z")
+    assert first.endswith("0         23 MB   offline (app)  2026-11-23T01:30:09Z")
     assert "unreachable" in second
     assert all(line == line.rstrip() for line in (heading, first, second))
 

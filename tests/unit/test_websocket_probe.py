@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import trustme
 import yaml
-from ansible_collections.locki.vaettir.plugins.module_utils import _certificate, _http, _probe, _websocket
-from ansible_collections.locki.vaettir.plugins.modules import websocket_curl, websocket_probe
+from ansible_collections.locki.vaettir.plugins.module_utils import _certificate, _curl, _http, _probe, _websocket
+from ansible_collections.locki.vaettir.plugins.modules import websocket_probe
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
@@ -232,7 +232,7 @@ def coarse(status: int, headers: dict[str, str]) -> str:
 def test_any_answer_has_a_word_that_is_curls(status: int, headers: dict[str, str]) -> None:
     word = coarse(status, headers)
     assert _websocket.REASONS[_websocket.judge(status, headers, KEY)[0]] == word
-    assert websocket_curl.judge(status, headers, KEY, "", 0)[0] == word
+    assert _curl.judge(status, headers, KEY, "", 0)[0] == word
 
 
 @given(st.binary(max_size=2000))

@@ -113,7 +113,7 @@ def test_websockets_over_http_2_that_are_broken(server, visitor):
         visitor.until(PUBLIC, 200)
     assert status > 0
     assert "broken at Traefik: Traefik advertises WebSockets over HTTP/2 and breaks them" in said
-    assert "upgrade-traefik.yml" in said
+    assert "locki.vaettir.upgrade_traefik" in said
     # No release of ours broke it, and none fixes it.
     assert release.status > 0
     assert "It was so before this release, which stays." in release.messages[-1], release

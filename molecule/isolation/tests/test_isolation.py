@@ -116,7 +116,7 @@ def test_a_third_agent_comes_and_goes(what_changes, visitor, server):
         f"new file {HOME}/proxy-configs/three.ca.pem",
         f"new file {HOME}/proxy-configs/three.conf.template",
         "new image vaettir-three:proxy",
-        "new volume vaettir_three-assets",
+        "new volume vaettir_three-assets-1000",
     ]
     planned = playbook.run(playbook.REMOVE, "--check", "-e", "agent=three")
     assert planned.status == 0, planned

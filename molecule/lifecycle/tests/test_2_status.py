@@ -43,19 +43,31 @@ def ask(tmp_path, what_changes):
 
 def test_every_agent_of_every_server(ask):
     _run, lines, rows = ask()
-    assert lines[0] == ["SERVER", "AGENT", "RELEASE", "AGE", "IMAGE", "CONTAINER", "DRAINING", "TUNNEL", "VERIFIED"]
+    assert lines[0] == [
+        "SERVER",
+        "AGENT",
+        "RELEASE",
+        "AGE",
+        "IMAGE",
+        "CONTAINER",
+        "DRAINING",
+        "MEMORY",
+        "TUNNEL",
+        "VERIFIED",
+    ]
     assert [(row["server"], row["agent"]) for row in rows] == [(SERVER, "ocapistaine"), (SERVER, "second")]
     for row, line in zip(rows, lines[1:], strict=True):
         assert re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", row["release"])
         assert 0 < row["age"] < 3600
         assert re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T", row["verified"])
         assert (row["container"], row["draining"], row["tunnel"]) == ("healthy", 0, "ok")
-        assert (line[1], line[2], line[-4:]) == (
+        assert 5e6 < row["memory"] < 60e6
+        assert (line[1], line[2], line[-6:]) == (
             row["agent"],
             row["release"],
-            ["healthy", "0", "ok", row["verified"]],
+            ["healthy", "0", f"{row['memory'] / 1e6:.0f}", "MB", "ok", row["verified"]],
         )
-        assert line[-5] == row["image"].removeprefix("sha256:")[:12]
+        assert line[-7] == row["image"].removeprefix("sha256:")[:12]
 
 
 def test_a_stopped_tunnel_is_a_state_and_no_error(ask, edge):

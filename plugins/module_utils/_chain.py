@@ -95,6 +95,11 @@ class Chain:
         return bool(wanted) and str(self.tunnel.get("reason", "")) == "tls_untrusted"
 
     @property
+    def by_ssh(self) -> bool:
+        """As the server has it; as the inventory has it, where nobody could look."""
+        return "ssh" in self.found if self.found else self.agent.get("tunnel") == "ssh"
+
+    @property
     def nginx_good(self) -> bool:
         state = self.nginx.get("state")
         shown = bool(state) and state != "maintenance" and not self.tunnel_good
@@ -130,7 +135,7 @@ class Chain:
         return any(self.good(end) and (bool(told) or self.same(end, self.tunnel)) for end in ends)
 
     def works(self, hop: str) -> bool:
-        if hop in (APP, AGENT, EDGE):
+        if hop in TUNNEL:
             return self.tunnel_good
         if hop in (SERVER, NGINX, TRAEFIK) and self._arrives:
             return True

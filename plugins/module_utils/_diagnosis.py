@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Collection
 
-from . import _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh, _tunnel
+from . import _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh
 from ._chain import (
     BROKEN,
     DEPENDS,
@@ -76,7 +76,7 @@ def finding(question: Question, chain: Chain) -> dict[str, str]:
 def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
     """One for each question, from the app to the visitor."""
     chain = Chain(facts)
-    other = _rules_tunnel if chain.agent.get("tunnel") == _tunnel.SSH else _rules_tunnel_ssh
+    other = _rules_tunnel if chain.by_ssh else _rules_tunnel_ssh
     return [finding(question, chain) for question in QUESTIONS if question not in other.QUESTIONS]
 
 

@@ -30,6 +30,7 @@ from . import (
 )
 
 _TAIL = 200  # lines of a log
+_LAPTOPS = 2000  # of the SSH server's, which strangers write as well
 _SHORT = 15  # seconds for a command in a container
 _WORKERS = 6  # questions that one agent's chain is asked at once
 _WHEN = re.compile(r"^[0-9T:.+Z-]+ ")
@@ -44,9 +45,9 @@ _CONNECT = (
 )
 
 
-def log(container: dict[str, Any]) -> list[str]:
+def log(container: dict[str, Any], tail: int = _TAIL) -> list[str]:
     """Of its last start: what it said before is over."""
-    words = ("--tail", str(_TAIL), "--since", container["State"]["StartedAt"])
+    words = ("--tail", str(tail), "--since", container["State"]["StartedAt"])
     _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=20)
     return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
 
@@ -154,7 +155,7 @@ class Server:
         told = _containers.execute(*words, timeout=_SHORT)[1] if alive(container) else ""
         pairs = [line.split() for line in told.splitlines()]
         bindings = container["NetworkSettings"]["Ports"] or {}
-        lines = log(container)
+        lines = log(container, _LAPTOPS)
         return {
             **state(container),
             "log": last_words(container, (lines or [""])[-1]),
@@ -197,8 +198,9 @@ class Chain:
     ) -> None:
         self.server, self.root, self.agent, self.traefik_ca, self.trial = server, root, agent, ca_path, trial
         self.name = agent["name"]
-        self.by_ssh = agent.get("tunnel") == _tunnel.SSH
         self.store = _release.Store(root, self.name)
+        self.declared_by_ssh = agent.get("tunnel") == _tunnel.SSH
+        self.by_ssh = self.declared_by_ssh if trial else self.used_by_ssh()
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
         self.state = _release.State()
@@ -246,14 +248,17 @@ class Chain:
     def ask_tunnel(self, known: dict[str, Any], target: str, addresses: list[str]) -> dict[str, Any]:
         """And the inventory's tunnel, where another one is active and does not answer."""
         first = {"address": addresses[0], "foreign_origin": _questions.foreign_origin(self.agent)} if addresses else {}
-        tunnel = answer(known, "tunnel", bool(first), lambda: self.tunnel(target, **first))
+        tunnel = answer(known, "tunnel", bool(first), lambda: self.tunnel(target, self.by_ssh, **first))
         declared = str(self.agent["target_url"])
         silent = target != declared and tunnel.get("reason") != "ok"
-        return {"tunnel": tunnel, "declared": answer(known, "declared", silent, lambda: self.tunnel(declared))}
+        return {
+            "tunnel": tunnel,
+            "declared": answer(known, "declared", silent, lambda: self.tunnel(declared, self.declared_by_ssh)),
+        }
 
-    def tunnel(self, target: str, **more: Any) -> dict[str, Any]:
+    def tunnel(self, target: str, by_ssh: bool, **more: Any) -> dict[str, Any]:
         upgrade = _questions.upgrade(self.agent)
-        if self.by_ssh:
+        if by_ssh:
             more.setdefault("address", _tunnel.socket(self.root, self.name))
         origin = _questions.tunnel_origin(self.agent, target) if upgrade else self.agent["public_origin"]
         return _probe.ask(
@@ -313,6 +318,14 @@ class Chain:
             "fingerprint": _tunnel.fingerprint(self.root),
             "mounted": not self.container or _tunnel.INSIDE in mounts,
         }
+
+    def used_by_ssh(self) -> bool:
+        """As the active release has it; after a rollback that is not the inventory's."""
+        release = (self.store.pending() or self.store.current()).release
+        if release not in self.store.ids():
+            return self.declared_by_ssh
+        conf = os.path.basename(_names.conf_file(self.name))
+        return _tunnel.UPSTREAM.encode() in self.store.read(release).get(conf, b"")
 
     def env(self) -> str:
         """The target in .env."""

@@ -13,24 +13,28 @@ from ._chain import APP, BROKEN, SSH_CONNECTION, SSH_SERVER, Chain, Match, Quest
 _ENDED = ("closed", "no_answer")  # a connection that sshd ends without a word: there is none on the laptop's side
 _NOBODY = ("refused", "unreachable")
 
-# What sshd writes about a laptop, from sshd's own source; the group is what a sentence names.
-_WHO = re.compile(r"(?:Accepted|Failed) publickey for (\S+) from |from user (\S+) |by authenticating user (\S+) ")
-_EVENTS = (
-    ("wrong_key", re.compile(r"Failed publickey for \S+ from \S+ port \d+ ssh2: \S+ (\S+)")),
-    ("other_folder", re.compile(r"unix_listener: cannot bind to path (\S+): ")),
-    ("tcp", re.compile(r"to remote forward to host (\S+ port -?\d+), but the request was denied")),
-    ("shell", re.compile(r"()no more sessions")),
-    ("asleep", re.compile(r"()Timeout, client not responding from user")),
-    ("left", re.compile(r"()Disconnected from user")),
-    ("accepted", re.compile(r"()Accepted publickey for")),
+# What sshd writes, from its own source: who it is about, and what a sentence may name of it.
+_WHO = re.compile(
+    r"^Connection from |(?:Accepted|Failed) publickey for (\S+) from |from user (\S+) |by authenticating user (\S+) "
 )
-# Of nobody in particular.
+_ACCEPTED = re.compile(r"Accepted publickey for (\S+) from (\S+) port")
+_EVENTS = (
+    ("wrong_key", re.compile(r"Failed publickey for \S+ from \S+ port \d+ ssh2: \S+ (?P<about>\S+)")),
+    ("other_folder", re.compile(r"unix_listener: cannot bind to path (?P<about>\S+): ")),
+    ("tcp", re.compile(r"to remote forward to host (?P<about>\S+ port -?\d+), but the request was denied")),
+    ("shell", re.compile(r"no more sessions")),
+    ("asleep", re.compile(r"Timeout, client not responding from user")),
+    ("accepted", _ACCEPTED),
+)
+# Of nobody whom it knows: anybody in the world may knock.
 _STRANGERS = (
-    ("wrong_user", re.compile(r"Invalid user (\S+) from")),
-    ("old_client", re.compile(r"Unable to negotiate with \S+ port \d+: (no matching [a-z ]+) found")),
-    ("old_client", re.compile(r"(signature algorithm \S+) not in PubkeyAcceptedAlgorithms")),
-    ("penalty", re.compile(r"drop connection .*penalty: ([a-z ]+)")),
-    ("unknown_host", re.compile(r"Connection (?:closed|reset) by ([0-9a-f.:]+) port \d+ \[preauth\]")),
+    ("wrong_user", re.compile(r"Invalid user (?P<about>\S+) from (?P<address>\S+) port")),
+    (
+        "old_client",
+        re.compile(r"Unable to negotiate with (?P<address>\S+) port \d+: (?P<about>no matching [a-z ]+) found"),
+    ),
+    ("penalty", re.compile(r"drop connection \S+ from \[(?P<address>\S+)\]:\d+ .*penalty: (?P<about>[a-z ]+)")),
+    ("unknown_host", re.compile(r"^Connection (?:closed|reset) by (?P<address>[0-9a-f.:]+) port \d+ \[preauth\]")),
 )
 
 
@@ -42,22 +46,27 @@ def _server(chain: Chain) -> dict[str, Any]:
     return _ssh(chain).get("server") or {}
 
 
-def last_event(lines: list[str], agent: str) -> tuple[str, str]:
-    """The last that sshd says of this agent's laptop, or of somebody whom it does not know, and what about."""
-    found, user = ("", ""), ""
+def last_event(lines: list[str], agent: str) -> dict[str, str]:
+    """The last that sshd says of this agent's laptop: `name`, what it is `about`, and the `address` of a stranger.
+
+    A laptop that was here before is known by its address, so that who knocks from elsewhere is not taken for it.
+    """
+    known = {found.group(2) for found in map(_ACCEPTED.search, lines) if found and found.group(1) == agent}
+    event: dict[str, str] = {}
+    user = ""
     for line in lines:
         who = _WHO.search(line)
-        user = next((one for one in who.groups() if one), user) if who else user
-        events = (*(_EVENTS if user == agent else ()), *_STRANGERS)
-        for name, pattern in events:
-            match = pattern.search(line)
-            if match:
-                found = (name, match.group(1))
+        user = next((one for one in who.groups() if one), "") if who else user
+        for name, pattern in (*(_EVENTS if user == agent else ()), *_STRANGERS):
+            found = pattern.search(line)
+            told = found.groupdict() if found else {}
+            if found and (not known or told.get("address", "") in {"", *known}):
+                event = {"name": name, **told}
                 break
-    return found
+    return event
 
 
-def _event(chain: Chain) -> tuple[str, str]:
+def _event(chain: Chain) -> dict[str, str]:
     return last_event(_server(chain).get("lines") or [], str(chain.agent.get("name", "")))
 
 
@@ -109,8 +118,8 @@ def _gone(chain: Chain) -> bool:
 
 def _after(*events: str) -> Callable[[Chain], Match]:
     def applies(chain: Chain) -> Match:
-        name, about = _event(chain)
-        return _gone(chain) and name in events and {"about": about}
+        event = _event(chain)
+        return _gone(chain) and event.get("name") in events and event
 
     return applies
 
@@ -143,7 +152,7 @@ RULES: tuple[Rule, ...] = (
         "ssh_app_not_listening",
         "ssh_app",
         "the laptop is connected, but nothing listens at {app} there",
-        "on the laptop: start the app; if its port is another one, set target_url of agent {agent} to it, and `{deploy}`",
+        "on the laptop: start the app; if it has another port, set target_url of agent {agent} to it, and `{deploy}`",
         lambda chain: _reason(chain, *_ENDED) and not chain.tunnel.get("status"),
     ),
     _rule(
@@ -218,28 +227,28 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "ssh_wrong_user",
         "ssh_connection",
-        "somebody came as user {about}, and no agent is called so",
+        "no laptop is connected; {address} came as user {about}, and no agent is called so",
         _RUN,
         _after("wrong_user"),
     ),
     _rule(
         "ssh_unknown_host",
         "ssh_connection",
-        "somebody ({about}) came and left before a login, as an ssh does that does not know the server's key",
+        "no laptop is connected; {address} left before a login, as an ssh does that does not know the server's key",
         "on the laptop: `ssh-keygen -R [{domain}]:{port}`, then `{laptop}`, and accept {fingerprint}",
         _after("unknown_host"),
     ),
     _rule(
         "ssh_old_client",
         "ssh_connection",
-        "the laptop's ssh is too old, or set to old algorithms ({about})",
+        "no laptop is connected; the ssh at {address} is too old, or set to old algorithms ({about})",
         "on the laptop: install OpenSSH 8.5 or later, then `{laptop}`",
         _after("old_client"),
     ),
     _rule(
         "ssh_penalty",
         "ssh_connection",
-        "the SSH server keeps the laptop's address out for up to a minute ({about})",
+        "no laptop is connected; the SSH server keeps {address} out for up to a minute ({about})",
         "fix the key or the user on the laptop, wait a minute, then there: `{laptop}`",
         _after("penalty"),
     ),

@@ -18,6 +18,8 @@ from . import _files, _names
 
 SSH = "ssh"
 INSIDE = "/run/tunnel"  # where the agent's container has its folder
+UPSTREAM = f"unix:{INSIDE}/app"  # nginx' target
+ALIVE = 8  # seconds, of both ends: dead after three of them without an answer
 HOST_KEY = "tunnel/host/ssh_host_ed25519_key.pub"
 # As roles/stack/files/tunnel/sshd_config takes them (PubkeyAcceptedAlgorithms).
 KEY_TYPES = (
@@ -65,7 +67,7 @@ def socket(root: str, name: str) -> str:
 
 def command(agent: Mapping[str, Any]) -> str:
     """What a laptop runs."""
-    alive = "-o ServerAliveInterval=10 -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
+    alive = f"-o ServerAliveInterval={ALIVE} -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
     app = str(agent["target_url"]).partition("://")[2]
     app = app if ":" in app else f"{app}:80"
     forward = f"-R /tunnel/{agent['name']}/app:{app}"

@@ -405,7 +405,7 @@ class AgentRelease:
             untrusted = agent.untrusted() if made.verification and made.verification.untrusted else ""
         release = agent.store.current().release
         found = _sentences.row(self.server, agent.wanted, made, release, untrusted, agent.asked())
-        if agent.settings.get("tunnel") == _tunnel.SSH and agent.checked:
+        if self.params["state"] == "present" and agent.settings.get("tunnel") == _tunnel.SSH:
             found["notes"].append(_tunnel.note(self.server.root, agent.settings))
         return found
 

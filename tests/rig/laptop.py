@@ -1,78 +1,69 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""A laptop with OpenSSH and nothing else: this machine, whose app is the outside world's."""
+"""A laptop with OpenSSH and an app, and nothing else: a container for each `ssh` that somebody starts on it."""
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import shlex
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .shell import run
+from . import images
+from .shell import LABEL, run
 
 SECONDS = 8  # that a client gets to fail
+HOME = "/laptop"
 
 
 @dataclass
 class Laptop:
-    """`line` is what a deploy prints; the rest is what this rig has elsewhere."""
+    """`line` is what a deploy prints; `world` is the container whose network, and so whose app, is the laptop's."""
 
     folder: Path
-    line: str
-    server: str
-    app: str
+    server: str  # the address, as no resolver of the test machine's knows the agent's name
+    world: str
+    line: str = ""
 
-    def key(self, name: str = "key") -> Path:
+    def public(self, name: str = "key") -> str:
         path = self.folder / name
         if not path.exists():
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"{name}@laptop", "-f", path])
-        return path
-
-    def public(self, name: str = "key") -> str:
-        return self.key(name).with_suffix(".pub").read_text(encoding="ascii").strip()
+        return path.with_suffix(".pub").read_text(encoding="ascii").strip()
 
     def words(self, *more: str, key: str = "key", line: str = "") -> list[str]:
-        own = (
-            *("-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}", "-o", "StrictHostKeyChecking=accept-new"),
-            *("-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-F", "none"),
-            *("-i", str(self.key(key)), *more),
-        )
+        """The line as it is, and what its owner would be asked or have in ~/.ssh."""
+        self.public(key)
+        own = ["UserKnownHostsFile=/laptop/known_hosts", "StrictHostKeyChecking=accept-new", "BatchMode=yes"]
+        own += ["IdentitiesOnly=yes", f"HostName={self.server}"]
         ssh, *rest = shlex.split(line or self.line)
-        return [
-            ssh,
-            *own,
-            *(
-                word.replace("localhost:9000", self.app).replace("@one.vaettir.example", f"@{self.server}")
-                for word in rest
-            ),
-        ]
+        options = [word for option in own for word in ("-o", option)]
+        return [ssh, "-F", "none", *options, "-i", f"{HOME}/{key}", *more, *rest]
+
+    @contextmanager
+    def connected(self, *more: str, key: str = "key", line: str = "") -> Iterator[str]:
+        """Until the end of the block; the container's name."""
+        name = f"{self.world}-laptop-{secrets.token_hex(3)}"
+        options = ("--label", LABEL, "--network", f"container:{self.world}", "--volume", f"{self.folder}:{HOME}")
+        run(["docker", "run", "-d", "--name", name, *options, images.TUNNEL, *self.words(*more, key=key, line=line)])
+        try:
+            yield name
+        finally:
+            run(["docker", "rm", "-f", name], check=False)
 
     def fails(self, *more: str, key: str = "key", line: str = "") -> str:
         """What a client says that does not get what it wants; one that stays connected is ended."""
-        try:
-            done = subprocess.run(
-                self.words(*more, key=key, line=line), capture_output=True, text=True, timeout=SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired as stays:
-            return f"stays: {(stays.stderr or b'').decode()}"
-        return f"{done.returncode}: {done.stderr or done.stdout}"
+        with self.connected(*more, key=key, line=line) as name:
+            status = "stays"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = run(["docker", "wait", name], timeout=SECONDS).stdout.strip()
+            said = run(["docker", "logs", name])
+        return f"{status}: {said.stderr or said.stdout}"
 
-    @contextmanager
-    def connected(self, *more: str, key: str = "key", line: str = "") -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            self.words(*more, key=key, line=line),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-                process.wait(SECONDS)
+
+def ended(name: str) -> bool:
+    return run(["docker", "inspect", "-f", "{{.State.Running}}", name]).stdout.strip() == "false"

@@ -5,13 +5,23 @@
 from __future__ import annotations
 
 import base64
+import plistlib
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.locki.vaettir.plugins.filter import stack
-from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis, _probe, _server, _tunnel
+from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _diagnosis,
+    _facts,
+    _probe,
+    _release,
+    _server,
+    _tunnel,
+)
 
 from . import test_agents
 from .ssh_faults import SSH
@@ -20,6 +30,7 @@ from .test_diagnosis import facts
 from .test_stack import OPTIONS
 from .test_templates import COMPOSE, NOT_JINJA, fragment, render, trusted, variables
 
+ROOT = Path(__file__).parents[2]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJnmK1PoZKmPq4UFVN8/EO4C8OMqJcNIVQIdjz1M1Jh2"
 OWN: dict[str, Any] = {"tunnel": "ssh", "tunnel_key": [KEY]}
 RSA = base64.b64encode(b"\0\0\0\x07ssh-rsa" + b"x" * 300).decode()
@@ -74,7 +85,7 @@ def test_keys_need_a_server_to_come_to() -> None:
 
 def test_the_line() -> None:
     assert _tunnel.command(good({**OWN, "tunnel_port": 22022})) == (
-        "ssh -NT -p 22022 -o ServerAliveInterval=10 -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
+        "ssh -NT -p 22022 -o ServerAliveInterval=8 -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
         " -R /tunnel/a/app:localhost:8501 a@a.example.org"
     )
     assert "/tunnel/a/app:host:80 " in _tunnel.command(good({**OWN, "target_url": "http://host"}))
@@ -96,7 +107,7 @@ def conf(**entry: Any) -> str:
 
 @pytest.mark.usefixtures("plugin_loader")
 def test_the_proxy_has_its_own_folder_alone() -> None:
-    assert "server unix:/run/tunnel/app max_fails=0;" in conf(**OWN)
+    assert f"server {_tunnel.UPSTREAM} max_fails=0;" in conf(**OWN)
     assert "unix:" not in conf(tunnel_key=[KEY])
     mounted = "./tunnel/sockets/my-agent:/run/tunnel:ro"
     assert mounted in fragment(**OWN)["services"]["my-agent"]["volumes"]
@@ -105,20 +116,46 @@ def test_the_proxy_has_its_own_folder_alone() -> None:
 
 
 @pytest.mark.usefixtures("plugin_loader")
+def test_an_agent_that_stays_at_ngrok_is_as_it_was() -> None:
+    """With the door open as well: a move back and forth is a reload, so one conf is enough to tell."""
+    assert conf(tunnel_key=[KEY]) == conf()
+    assert not {"tunnel-ssh", _tunnel.INSIDE, "unix:"} & set(conf().split())
+    with_door, without = fragment(tunnel_key=[KEY]), fragment()
+    with_door["services"]["my-agent"]["volumes"].remove(f"./tunnel/sockets/my-agent:{_tunnel.INSIDE}:ro")
+    assert with_door == without
+
+
+@pytest.mark.usefixtures("plugin_loader")
+def test_a_release_by_ssh_needs_no_second_reload() -> None:
+    """The entry point teaches nginx a name that the active conf does not have."""
+    entrypoint = (ROOT / "roles/agent_proxy/templates/entrypoint.sh.j2").read_text(encoding="utf-8")
+    assert 'server="server $TARGET_HOST:$TARGET_PORT resolve"' in entrypoint
+    assert "server ${TARGET_HOST}:${TARGET_PORT} resolve" in conf(**OWN)
+
+
+def compose(**values: Any) -> str:
+    role = yaml.safe_load((ROOT / "roles/stack/vars/main.yml").read_text(encoding="utf-8"))
+    defaults = {name: option["default"] for name, option in OPTIONS.items()}
+    return str(render(COMPOSE, **trusted(role), **{**defaults, **NOT_JINJA, **values}))
+
+
+@pytest.mark.usefixtures("plugin_loader")
+def test_a_server_without_it_is_as_it_was() -> None:
+    """To the byte, so that nothing is written and no container is another one."""
+    on, off = compose(stack_tunnel=True), compose(stack_tunnel=False)
+    begin, end = on.index("  # Where the laptops"), on.index("volumes:\n  docker-api:")
+    assert on[:begin] + on[end:] == off
+
+
+@pytest.mark.usefixtures("plugin_loader")
 def test_the_ssh_server_may_do_what_it_needs_and_nothing_else() -> None:
-    role = yaml.safe_load((Path(__file__).parents[2] / "roles/stack/vars/main.yml").read_text())
-    values = {**{name: option["default"] for name, option in OPTIONS.items()}, **NOT_JINJA}
-    found = yaml.safe_load(
-        render(COMPOSE, **trusted(role), **{**values, "stack_tunnel": True, "stack_tunnel_port": 22022})
-    )
+    found = yaml.safe_load(compose(stack_tunnel=True, stack_tunnel_port=22022))
     service = found["services"]["tunnel-ssh"]
     assert service["image"].startswith("vaettir-tunnel-ssh:")
     assert (service["ports"], service["networks"], service["read_only"]) == (["22022:2222"], ["tunnel-ssh"], True)
     assert service["cap_drop"] == ["ALL"]
     assert not {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "NET_RAW"} & set(service["cap_add"])
-    without = yaml.safe_load(render(COMPOSE, **{**values, "stack_tunnel": False}))
-    assert "tunnel-ssh" not in without["services"]
-    assert "networks" not in without
+    assert service["ipc"] == "none"  # no /dev/shm
 
 
 def test_the_stack_refuses_what_does_not_go_together() -> None:
@@ -153,3 +190,43 @@ def test_a_socket_of_this_machine_is_asked(tmp_path: Path) -> None:
     found = _probe.ask("http://localhost:8501/", address=str(tmp_path / "app"), upgrade=False, timeout=2)
     assert found["reason"] == "unreachable"
     assert found["error"] == f"no way to {tmp_path / 'app'}: No such file or directory"
+
+
+def test_both_ends_ask_as_often() -> None:
+    sshd = (ROOT / "roles/stack/files/tunnel/sshd_config").read_text(encoding="utf-8")
+    assert f"ClientAliveInterval {_tunnel.ALIVE}\nClientAliveCountMax 2\n" in sshd
+    assert _tunnel.ALIVE * 3 < 30
+
+
+def test_the_docs_have_the_line_that_is_printed() -> None:
+    page = (ROOT / "docs/tunnel.md").read_text(encoding="utf-8")
+    agent = {
+        "name": "ocapistaine",
+        "target_url": "http://localhost:8501",
+        "tunnel_port": 2222,
+        "domain": "ocapistaine.example.org",
+    }
+    line = _tunnel.command(agent)
+    assert line in page.replace("\\\n  ", "")
+    asleep = line.replace("ssh -NT ", "/usr/bin/ssh -NT -o BatchMode=yes ")
+    assert f"\nExecStart={asleep}\n" in page
+    plist = re.search(r"(?s)```xml\n(.*?)```", page)
+    assert plist
+    assert " ".join(plistlib.loads(plist[1].encode())["ProgramArguments"]) == asleep
+
+
+@pytest.mark.parametrize(("conf_text", "by_ssh"), [(f"server {_tunnel.UPSTREAM};", True), ("server a:443;", False)])
+def test_the_active_release_says_which_way_it_goes(tmp_path: Path, conf_text: str, by_ssh: bool) -> None:
+    """After a rollback that is not the inventory's."""
+    live = tmp_path / "proxy-configs/one.conf.template"
+    live.parent.mkdir()
+    live.write_text(conf_text, encoding="utf-8")
+    store = _release.Store(str(tmp_path), "one")
+    made = store.create({"proxy-configs/one.conf.template": "one.conf.template"}, {"by": "me", "image": "x"}, 0)
+    server: Any = SimpleNamespace(project="vaettir", containers=[])
+    for tunnel in ("ssh", "ngrok"):
+        agent = {"name": "one", "tunnel": tunnel}
+        assert _facts.Chain(server, str(tmp_path), agent).by_ssh is (tunnel == "ssh")
+    store.adopt_current(_release.Current(made, []))
+    for tunnel in ("ssh", "ngrok"):
+        assert _facts.Chain(server, str(tmp_path), {"name": "one", "tunnel": tunnel}).by_ssh is by_ssh

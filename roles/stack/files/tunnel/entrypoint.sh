@@ -4,6 +4,7 @@
 #
 # tunnel-ssh: sshd, and around it what follows the agents' keys.
 #   serve   start sshd (default)
+#   follow  take in what changed in keys/
 #   state   for machines: connections of each agent
 #   clear   take every socket away: the folders are the login user's to remove then
 #
@@ -83,6 +84,11 @@ state() {
     done
 }
 
+# A laptop may make any number of sockets in its folder; one is read, and the others would fill the disk.
+sweep() {
+    find "$sockets" -mindepth 2 ! -path "$sockets/*/app" -delete
+}
+
 differs() {
     ! diff -rq "$keys" "$seen" >/dev/null 2>&1
 }
@@ -93,9 +99,19 @@ serve)
     # Of a container that was killed: nobody listens there.
     find "$sockets" -mindepth 2 -delete
     follow
-    [ -s "$host" ] || ssh-keygen -q -t ed25519 -N '' -C tunnel -f "$host"
-    (while sleep 1; do if differs; then follow; fi; done) &
+    if [ ! -s "$host" ]; then
+        rm -f "$host.new"
+        ssh-keygen -q -t ed25519 -N '' -C tunnel -f "$host.new"
+        mv "$host.new.pub" "$host.pub"
+        mv "$host.new" "$host"
+    fi
+    # Each time a process of its own: what fails is tried again soon.
+    (while sleep 2; do sh "$0" follow || :; done) &
     exec /usr/sbin/sshd -D -e -f /etc/ssh/tunnel_config
+    ;;
+follow)
+    if differs; then follow; fi
+    sweep
     ;;
 state)
     state
@@ -104,7 +120,7 @@ clear)
     find "$sockets" -mindepth 2 -delete
     ;;
 *)
-    echo "tunnel-ssh: unknown command '$1': serve, state or clear." >&2
+    echo "tunnel-ssh: unknown command '$1': serve, follow, state or clear." >&2
     exit 1
     ;;
 esac

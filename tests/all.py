@@ -76,8 +76,11 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
         pytest_stage("unit", 10),
         Stage("images", ("make", "--no-print-directory", "images"), "tests/rig/images.py", 20),
     ),
-    (Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 50),),
-    tuple(pytest_stage(name, 20) for name in suites()),
+    # A scenario waits more than it works, so the suites have room beside it.
+    (
+        Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 50),
+        *(pytest_stage(name, 20) for name in suites()),
+    ),
     (pytest_stage("browser", 10),),
 )
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""Traefik's containers: a deploy starts them, an upgrade replaces Traefik and undoes itself."""
+"""Traefik's containers: a deploy starts them, an upgrade replaces Traefik and undoes itself, a removal takes them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Traefik:
 
     def __init__(self, root: str, project: str, touch: bool) -> None:
         self.root, self.touch = root, touch
+        self.project = project
         self.name, self.reader = f"{project}-traefik-1", f"{project}-docker-api-1"
         self.replaced, self.words = False, ""
 
@@ -122,3 +123,23 @@ class Traefik:
         else:
             told = ["The previous Traefik serves."]
         return [*told, *([f"Last words of the new one: {self.words}"] if self.replaced and self.words else [])]
+
+    # --- a removal
+
+    def remove(self, container: bool) -> list[str]:
+        """What goes, or would."""
+        ours = f"label={_docker.COMPOSE}project={self.project}"
+        listed = _docker.checked("ps", "--all", "--filter", ours, "--format", "{{.Names}}").split()
+        containers = [name for name in (self.reader, self.name) if name in listed and (container or name != self.name)]
+        volumes = [
+            one for one in _docker.checked("volume", "ls", "--quiet").split() if one == f"{self.project}_docker-api"
+        ]
+        name = f"{self.project}_default"
+        networks = _docker.checked("network", "ls", "--filter", ours, "--format", "{{.Name}}").split()
+        users = _docker.checked("ps", "--all", "--filter", f"network={name}", "--format", "{{.Names}}").split()
+        networks = [name] if name in networks and {*users} <= {*containers} else []
+        if self.touch:
+            for kind, names in (("container", containers), ("volume", volumes), ("network", networks)):
+                for one in names:
+                    _docker.checked(kind, "rm", *(["--force", "--volumes"] if kind == "container" else []), one)
+        return [*containers, *volumes, *networks]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: traefik
-short_description: Start Traefik on a server, or replace it and undo what fails
+short_description: Start Traefik on a server, replace it and undo what fails, or remove it
 version_added: 0.2.0
 description:
   - Works on the services C(traefik) and C(docker-api) of the compose file that the role P(locki.vaettir.stack#role)
@@ -18,6 +18,7 @@ description:
     C(acme.json), replaces the container, waits until it is healthy, and asks every agent again.
   - Where the new Traefik does not come up, or an agent answers worse than before, the previous one is started again
     from the compose file that it was made from, which becomes C(docker-compose.yml) again; the task fails and says why.
+  - V(absent) takes the containers, their volume, and the network where nobody else's container uses it.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:
@@ -33,7 +34,7 @@ options:
   state:
     description: What is to be reached.
     type: str
-    choices: [started, upgraded]
+    choices: [started, upgraded, absent]
     default: started
   image:
     description: Traefik's image. V(upgraded) pulls it where the server does not have it.
@@ -50,6 +51,10 @@ options:
     description: As O(locki.vaettir.websocket_curl#module:ca_path).
     type: str
     default: ''
+  container:
+    description: Whether V(absent) takes the container C(traefik). One that is not ours stays.
+    type: bool
+    default: true
 requirements:
   - Docker Engine and Docker Compose, curl
 seealso:
@@ -75,6 +80,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+removed:
+  description: What V(absent) has taken, or would take.
+  type: list
+  elements: str
+  returned: when O(state=absent)
+  sample: [vaettir-docker-api-1, vaettir-traefik-1, vaettir_docker-api, vaettir_default]
 msg:
   description: Why an upgrade failed, whether the previous Traefik serves, and the last words of the new one.
   type: str
@@ -93,6 +104,9 @@ def run(params: dict[str, Any], touch: bool) -> dict[str, Any]:
     traefik = Traefik(params["root"], params["project"], touch)
     if params["state"] == "started":
         return {"changed": traefik.start()}
+    if params["state"] == "absent":
+        removed = traefik.remove(params["container"])
+        return {"changed": bool(removed), "removed": removed}
     if touch:
         asked = {"ca_path": params["ca_path"], "verify": True, "timeout": _curl.TIMEOUT}
         traefik.upgrade(params["image"], [{**asked, **one} for one in params["handshakes"]])
@@ -103,10 +117,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_module.SERVER,
-            "state": {"type": "str", "choices": ["started", "upgraded"], "default": "started"},
+            "state": {"type": "str", "choices": ["started", "upgraded", "absent"], "default": "started"},
             "image": {"type": "str", "default": ""},
             "handshakes": {"type": "list", "elements": "dict", "default": []},
             "ca_path": {"type": "str", "default": ""},
+            "container": {"type": "bool", "default": True},
         },
         required_if=[("state", "upgraded", ["image"])],
         supports_check_mode=True,

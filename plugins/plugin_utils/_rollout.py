@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
 from ansible.parsing.splitter import parse_kv
 from ansible_collections.locki.vaettir.plugins.filter import agents as agents_filter
 from ansible_collections.locki.vaettir.plugins.filter import report
@@ -74,6 +75,7 @@ def again(cli: Mapping[str, Any], inventory: Sequence[str]) -> str:
     """The command of this run once more. Other variables than `agent` may be secrets, so their values are not shown."""
     given = [pair for word in cli.get("extra_vars") or () for pair in _pairs(str(word))]
     agents = [f"agent={value}" for name, value in given if name == "agent"]
+    files = [word for word in map(str, cli.get("extra_vars") or ()) if word.startswith("@")]
     inventories = [] if list(cli.get("inventory") or ()) == list(inventory) else list(cli.get("inventory") or ())
     words = [
         "ansible-playbook",
@@ -81,16 +83,18 @@ def again(cli: Mapping[str, Any], inventory: Sequence[str]) -> str:
         *cli.get("args", ()),
         *(["-l", cli["subset"]] if cli.get("subset") else []),
         *(f"--{mode}" for mode in ("check", "diff") if cli.get(mode)),
-        *(word for agent in agents[-1:] for word in ("-e", agent)),
+        *(word for one in [*files, *agents[-1:]] for word in ("-e", one)),
     ]
     more = sorted({name for name, _value in given if name not in ("agent", "report_file")})
     return shlex.join(words) + (f" (and the same {', '.join(more)})" if more else "")
 
 
 def _pairs(word: str) -> list[tuple[str, str]]:
-    """A file of variables, or JSON, is one variable without a name of its own."""
-    if word.lstrip()[:1] in ("@", "{", "["):
-        return [("-e", word)]
+    """As ansible-playbook reads it; but not what is in a file of variables."""
+    if word.startswith("@"):
+        return []
+    if word.startswith("{"):
+        return [(str(name), str(value)) for name, value in yaml.safe_load(word).items()]
     return [(str(name), str(value)) for name, value in parse_kv(word).items() if name != "_raw_params"]
 
 

@@ -150,3 +150,38 @@ def test_the_owners_services_are_read_for_the_way_back(server: Server) -> None:
     server.compose = [(1, "", "the new one fails")]
     server("upgraded")
     assert f"--file {_upgrade.PREVIOUS} --file {_names.OVERRIDE}" in server.acts[-1]
+
+
+READER, TRAEFIK = "vaettir-docker-api-1", "vaettir-traefik-1"
+
+
+@pytest.mark.parametrize(
+    ("users", "container", "gone"),
+    [
+        (f"{READER} {TRAEFIK}", True, [READER, TRAEFIK, "vaettir_docker-api", "vaettir_default"]),
+        (f"{READER} {TRAEFIK}", False, [READER, "vaettir_docker-api"]),
+        (f"{READER} {TRAEFIK} wiki", True, [READER, TRAEFIK, "vaettir_docker-api"]),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_a_removal(
+    server: Server, monkeypatch: pytest.MonkeyPatch, users: str, container: bool, gone: list[str], check: bool
+) -> None:
+    listed = {
+        ("ps", "network=vaettir_default"): users,
+        ("ps", "label=com.docker.compose.project=vaettir"): f"{TRAEFIK} {READER} vaettir-one-1",
+        ("volume", ""): "vaettir_docker-api other_docker-api",
+        ("network", "label=com.docker.compose.project=vaettir"): "vaettir_default",
+    }
+    acts = []
+
+    def docker(*words: str, **_more: Any) -> Said:
+        if "rm" in words:
+            acts.append(words[-1])
+        chosen = words[words.index("--filter") + 1] if "--filter" in words else ""
+        return 0, listed.get((words[0], chosen), ""), ""
+
+    monkeypatch.setattr(_docker, "docker", docker)
+    told = run_module(traefik, server.capsys, check, root=str(server.root), state="absent", container=container)
+    assert (told["changed"], told["removed"]) == (True, gone)
+    assert acts == ([] if check else gone)

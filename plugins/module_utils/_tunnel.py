@@ -19,7 +19,7 @@ from . import _files, _names
 SSH = "ssh"
 INSIDE = "/run/tunnel"  # where the agent's container has its folder
 UPSTREAM = f"unix:{INSIDE}/app"  # nginx' target
-ALIVE = 8  # seconds, of both ends: dead after three of them without an answer
+ALIVE = 7  # seconds, of both ends: dead after three of them without an answer
 HOST_KEY = "tunnel/host/ssh_host_ed25519_key.pub"
 # As roles/stack/files/tunnel/sshd_config takes them (PubkeyAcceptedAlgorithms).
 KEY_TYPES = (

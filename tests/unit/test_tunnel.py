@@ -16,10 +16,12 @@ import yaml
 from ansible_collections.locki.vaettir.plugins.filter import stack
 from ansible_collections.locki.vaettir.plugins.module_utils import (
     _diagnosis,
+    _docker,
     _facts,
     _probe,
     _release,
     _server,
+    _stack,
     _tunnel,
 )
 
@@ -85,7 +87,7 @@ def test_keys_need_a_server_to_come_to() -> None:
 
 def test_the_line() -> None:
     assert _tunnel.command(good({**OWN, "tunnel_port": 22022})) == (
-        "ssh -NT -p 22022 -o ServerAliveInterval=8 -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
+        "ssh -NT -p 22022 -o ServerAliveInterval=7 -o ServerAliveCountMax=2 -o ExitOnForwardFailure=yes"
         " -R /tunnel/a/app:localhost:8501 a@a.example.org"
     )
     assert "/tunnel/a/app:host:80 " in _tunnel.command(good({**OWN, "target_url": "http://host"}))
@@ -156,6 +158,19 @@ def test_the_ssh_server_may_do_what_it_needs_and_nothing_else() -> None:
     assert service["cap_drop"] == ["ALL"]
     assert not {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "NET_RAW"} & set(service["cap_add"])
     assert service["ipc"] == "none"  # no /dev/shm
+
+
+def test_compose_is_not_asked_for_a_service_that_a_server_may_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would tell the hash of none then, and nobody would know that Traefik's definition changed."""
+    asked: list[str] = []
+
+    def docker(*words: str, **_more: Any) -> tuple[int, str, str]:
+        asked.extend(words)
+        return 0, "traefik 1\n", ""
+
+    monkeypatch.setattr(_docker, "docker", docker)
+    assert _stack.compose_hashes("/srv", "services: {}") == {"traefik": "1"}
+    assert asked[-1] == "docker-api,traefik"
 
 
 def test_the_stack_refuses_what_does_not_go_together() -> None:

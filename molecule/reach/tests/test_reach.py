@@ -54,6 +54,8 @@ def test_the_page_comes_at_once_and_the_app_is_back_in_seconds(stand: Reach) -> 
     begin = time.monotonic()
     wait_for("the page", lambda: stand.state() == "offline", 5, pause=0.05)
     at_once = time.monotonic() - begin
+    with stand.laptop.connected(line=stand.laptop.line.replace(":localhost:9000", ":localhost:9")):
+        wait_for("the page of an app that is not started", lambda: stand.state() == "app", 5)
     with stand.laptop.connected():
         back = stand.online()
     note(f"page {at_once:.2f} s after the laptop was gone, app back {back:.1f} s after its reconnection")

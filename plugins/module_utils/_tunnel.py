@@ -17,6 +17,7 @@ from typing import Any, Mapping
 from . import _files, _names
 
 SSH = "ssh"
+USERS = ("root", "sshd")  # of the SSH server's own; every agent is another one
 INSIDE = "/run/tunnel"  # where the agent's container has its folder
 UPSTREAM = f"unix:{INSIDE}/app"  # nginx' target
 ALIVE = 7  # seconds, of both ends: dead after three of them without an answer

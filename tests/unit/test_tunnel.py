@@ -79,6 +79,14 @@ def test_ssh_without_a_key_or_with_a_url_of_ngrok() -> None:
     assert "is not the app as the laptop reaches it: use http://localhost:8501, or leave it out." in error
 
 
+@pytest.mark.parametrize("name", _tunnel.USERS)
+def test_an_agent_is_no_user_of_the_ssh_servers_own(name: str) -> None:
+    (error,) = settings({**OWN, "name": name})["errors"]
+    assert error == f"agent name '{name}' is a user of the SSH server's own: choose another, or leave tunnel_key out."
+    dockerfile = (ROOT / "roles/stack/templates/tunnel.Dockerfile.j2").read_text(encoding="utf-8")
+    assert f"^({'|'.join(_tunnel.USERS)}):" in dockerfile
+
+
 def test_keys_need_a_server_to_come_to() -> None:
     entry, found = {"name": "one", **OWN}, {"stack": test_agents.STACK}
     assert "set stack_tunnel to true" in test_agents.error(entry, **found)

@@ -137,6 +137,8 @@ def test_a_neighbour_does_not_reach_the_socket(stand: Reach) -> None:
         curl = "curl -s -o /dev/null --unix-socket /home/deploy/vaettir/tunnel/sockets/one/app http://x/"
         assert stand.shell(f"su -s /bin/bash nobody -c '{curl}' || echo refused", user="root").strip() == "refused"
         assert stand.shell(f"{curl} && echo connected").strip() == "connected"
+        users = stand.shell(f"docker exec {TUNNEL} cut -d: -f1 /etc/passwd").split()
+        assert users == ["root", "sshd", AGENT]  # the system's own, such as `news`, may be agents' names
         wait_for("one socket", lambda: stand.shell("ls tunnel/sockets/one").split() == ["app"], 5)
 
 

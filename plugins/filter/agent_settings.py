@@ -171,7 +171,8 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
 def _tunnel_errors(settings: dict[str, Any], whose: str) -> Iterator[str]:
     if settings["tunnel_key"] and settings["name"] in _tunnel.USERS:
         yield (
-            f"agent name '{settings['name']}' is a user of the SSH server's own: choose another, or leave tunnel_key out."
+            f"agent name '{settings['name']}' is a user of the SSH server's own: choose another, or leave tunnel_key "
+            "out."
         )
     if settings["tunnel"] != _tunnel.SSH:
         return

@@ -171,7 +171,6 @@ FAULTS: dict[str, Fault] = {
         lambda stand: fails(stand, word="/tunnel/one/app", other="/tunnel/two/app"),
     ),
     "a TCP port": ("ssh_tcp", lambda stand: fails(stand, word="/tunnel/one/app", other="8080")),
-    "a shell": ("ssh_shell", lambda stand: fails(stand, word="-NT ")),
     "old algorithms": (
         "ssh_old_client",
         lambda stand: fails(stand, "-o", "KexAlgorithms=diffie-hellman-group14-sha256"),
@@ -191,7 +190,8 @@ FAULTS: dict[str, Fault] = {
         lambda stand: shell(stand, f"cp {_KEYS} /tmp/keys; : > {_KEYS}", f"cp /tmp/keys {_KEYS}"),
     ),
 }
-SLOW_FAULTS: dict[str, Fault] = {
+MORE_FAULTS: dict[str, Fault] = {
+    "a shell": ("ssh_shell", lambda stand: fails(stand, word="-NT ")),
     "another app": ("ssh_app_other", lambda stand: stays(stand, ":localhost:9000", ":localhost:4040")),
     "a laptop that just fell asleep": ("ssh_app_silent", lambda stand: stays(stand, asleep=0.1)),
     "a laptop that sleeps": ("ssh_asleep", lambda stand: stays(stand, asleep=28)),

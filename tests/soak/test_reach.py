@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import load
-from tests.rig.reach import BACK, FAULTS, PUBLIC, SLOW_FAULTS, TUNNEL, Reach
+from tests.rig.reach import BACK, FAULTS, MORE_FAULTS, PUBLIC, TUNNEL, Reach
 from tests.rig.releases import note, undisturbed
 from tests.rig.stand import converged
 
@@ -59,9 +59,9 @@ def test_who_floods_the_port_keeps_nobody_else_out(stand: Reach) -> None:
             note(f"with {STRANGERS} strangers at the port the app is there after {stand.online(BACK):.1f} s")
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *SLOW_FAULTS])
+@pytest.mark.parametrize("fault", [*FAULTS, *MORE_FAULTS])
 def test_a_fault_is_named_and_mended(stand: Reach, fault: str, tmp_path: Path) -> None:
-    rule, make = {**FAULTS, **SLOW_FAULTS}[fault]
+    rule, make = {**FAULTS, **MORE_FAULTS}[fault]
     with make(stand):
         told = stand.diagnose(tmp_path)
     note(f"{fault}: {told['sentence']}")

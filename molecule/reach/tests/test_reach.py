@@ -193,3 +193,14 @@ def test_a_removed_agent_leaves_no_door(stand: Reach) -> None:
     wait_for("the folder's end", lambda: not stand.shell("ls tunnel/sockets").strip(), 10)
     assert stand.shell(f"docker exec {TUNNEL} ls /etc/tunnel/keys").split() == ["README"]
     assert not stand.laptop.fails(key="second").startswith("stays")
+
+
+def test_a_removed_stack_takes_the_ssh_server_along(stand: Reach) -> None:
+    """A stopped one, too, which leaves what is another user's."""
+    left = "tunnel/sockets/left"
+    stand.shell(f"docker stop -t 1 {TUNNEL}; mkdir {left}; touch {left}/app; chown -R 1900000009 {left}", user="root")
+    stand.play("locki.vaettir.remove_stack", "-e", "confirm=true", agent=stand.ssh)
+    script = (
+        "ls /home/deploy; docker ps -aq; docker network ls -q -f name=tunnel-ssh; docker images -q vaettir-tunnel-ssh"
+    )
+    assert run(["docker", "exec", stand.server, "bash", "-c", script]).stdout == ""

@@ -13,15 +13,17 @@ from ._chain import APP, BROKEN, SSH_CONNECTION, SSH_SERVER, Chain, Match, Quest
 _ENDED = ("closed", "no_answer")  # a connection that sshd ends without a word: there is none on the laptop's side
 _NOBODY = ("refused", "unreachable")
 
-# What sshd writes, from its own source: who it is about, and what a sentence may name of it.
+# What sshd writes, from its own source: who it is about, and what a sentence may name of it. Only how a line begins is
+# sshd's own word: a stranger chooses the name that stands in it.
 _WHO = re.compile(
-    r"^Connection from |(?:Accepted|Failed) publickey for (\S+) from |from user (\S+) |by authenticating user (\S+) "
+    r"Connection from |(?:Accepted|Failed) publickey for (\S+) from |Connection closed by authenticating user (\S+) |"
+    r"(?:Disconnected from|Timeout, client not responding from) user (\S+) "
 )
 _ACCEPTED = re.compile(r"Accepted publickey for (\S+) from (\S+) port")
 _EVENTS = (
     ("wrong_key", re.compile(r"Failed publickey for \S+ from \S+ port \d+ ssh2: \S+ (?P<about>\S+)")),
     ("other_folder", re.compile(r"unix_listener: cannot bind to path (?P<about>\S+): ")),
-    ("tcp", re.compile(r"to remote forward to host (?P<about>\S+ port -?\d+), but the request was denied")),
+    ("tcp", re.compile(r"Received request from .* to remote forward to host (?P<about>\S+ port -?\d+), but the")),
     ("shell", re.compile(r"no more sessions")),
     ("asleep", re.compile(r"Timeout, client not responding from user")),
     ("accepted", _ACCEPTED),
@@ -34,7 +36,7 @@ _STRANGERS = (
         re.compile(r"Unable to negotiate with (?P<address>\S+) port \d+: (?P<about>no matching [a-z ]+) found"),
     ),
     ("penalty", re.compile(r"drop connection \S+ from \[(?P<address>\S+)\]:\d+ .*penalty: (?P<about>[a-z ]+)")),
-    ("unknown_host", re.compile(r"^Connection (?:closed|reset) by (?P<address>[0-9a-f.:]+) port \d+ \[preauth\]")),
+    ("unknown_host", re.compile(r"Connection (?:closed|reset) by (?P<address>[0-9a-f.:]+) port \d+ \[preauth\]")),
 )
 
 
@@ -51,14 +53,14 @@ def last_event(lines: list[str], agent: str) -> dict[str, str]:
 
     A laptop that was here before is known by its address, so that who knocks from elsewhere is not taken for it.
     """
-    known = {found.group(2) for found in map(_ACCEPTED.search, lines) if found and found.group(1) == agent}
+    known = {found.group(2) for found in map(_ACCEPTED.match, lines) if found and found.group(1) == agent}
     event: dict[str, str] = {}
     user = ""
     for line in lines:
-        who = _WHO.search(line)
+        who = _WHO.match(line)
         user = next((one for one in who.groups() if one), "") if who else user
         for name, pattern in (*(_EVENTS if user == agent else ()), *_STRANGERS):
-            found = pattern.search(line)
+            found = pattern.match(line)
             told = found.groupdict() if found else {}
             if found and (not known or told.get("address", "") in {"", *known}):
                 event = {"name": name, **told}

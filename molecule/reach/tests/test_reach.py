@@ -15,6 +15,7 @@ from tests.rig.laptop import ended
 from tests.rig.reach import AGENT, BACK, FAULTS, NGROK, PUBLIC, TUNNEL, Reach
 from tests.rig.releases import note, undisturbed
 from tests.rig.shell import run, wait_for
+from tests.rig.stand import HOME
 
 KEPT = 5  # seconds until nginx gives up the connections that it keeps for the next request
 FOUND = 30  # seconds until both ends know that a connection is dead
@@ -200,7 +201,6 @@ def test_a_removed_stack_takes_the_ssh_server_along(stand: Reach) -> None:
     left = "tunnel/sockets/left"
     stand.shell(f"docker stop -t 1 {TUNNEL}; mkdir {left}; touch {left}/app; chown -R 1900000009 {left}", user="root")
     stand.play("locki.vaettir.remove_stack", "-e", "confirm=true", agent=stand.ssh)
-    script = (
-        "ls /home/deploy; docker ps -aq; docker network ls -q -f name=tunnel-ssh; docker images -q vaettir-tunnel-ssh"
-    )
+    docker = "docker ps -aq; docker network ls -q -f name=tunnel-ssh; docker images -q vaettir-tunnel-ssh"
+    script = f"ls -d {HOME}/tunnel 2> /dev/null; {docker}"
     assert run(["docker", "exec", stand.server, "bash", "-c", script]).stdout == ""

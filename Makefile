@@ -43,6 +43,9 @@ browser: images ## Chromium in front of the deployed app
 bench: images ## side by side with the recipe and the peers
 	$(PYTHON) -m tests.rig machine --also chromium && $(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench
 
+bench-fleet: images ## rollouts over 1 to 50 servers, side by side with pyinfra and a shell script
+	$(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench.fleet
+
 soak: images ## what takes longer than a test may
 	$(PYTHON) -m tests.rig machine --also testssl.sh && $(VENV) -m pytest tests/soak
 
@@ -53,4 +56,4 @@ lock: setup ## requirements.txt from requirements.in, with the hash of every fil
 clean: demo-down ## demo-down, and everything that set-up made in this folder
 	rm -rf .venv .collections
 
-.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench soak lock clean
+.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench bench-fleet soak lock clean

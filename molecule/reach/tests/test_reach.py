@@ -177,7 +177,7 @@ def test_a_release_and_a_move_to_ngrok_and_back_close_nobodys_websocket(stand: R
     assert stand.shell("cat tunnel/host/ssh_host_ed25519_key.pub") == key
 
 
-def test_a_key_that_is_taken_out_is_disconnected_and_no_rollback_brings_it_back(stand: Reach, tmp_path: Path) -> None:
+def test_a_key_that_is_taken_out_is_disconnected_and_no_rollback_brings_it_back(stand: Reach) -> None:
     second = {**stand.ssh, "tunnel_key": [stand.laptop.public("second")]}
     with stand.laptop.connected() as old:
         stand.online(20)
@@ -185,7 +185,6 @@ def test_a_key_that_is_taken_out_is_disconnected_and_no_rollback_brings_it_back(
         wait_for("the end of the connection", lambda: ended(old), 10)
     stand.play("locki.vaettir.rollback_agent", "-e", f"agent={AGENT}", agent=second)
     assert stand.online() < BACK  # by ngrok, as the previous release was
-    assert stand.diagnose(tmp_path)["hop"] not in ("ssh connection", "ssh server")
     assert "Permission denied" in stand.laptop.fails()
 
 

@@ -46,6 +46,15 @@ bench: images ## side by side with the recipe and the peers
 bench-fleet: images ## rollouts over 1 to 50 servers, side by side with pyinfra and a shell script
 	$(VENV) -m pip install -q --require-hashes -r bench/requirements.txt && $(VENV) -m bench.fleet
 
+versions: setup ## unit tests, sanity and syntax on each ansible-core: CORES="2.20 2.21" (default: all); DEPLOY=default: a whole deploy instead
+	$(VENV) -m tests.versions $(CORES) $(if $(DEPLOY),--deploy $(DEPLOY))
+
+docs: setup ## the docs as a static site, in .rig/site/html
+	$(VENV) -m tests.site
+
+release: setup ## VERSION=1.0.0: changelog, version, archive, checksum; prints how to tag and publish
+	$(VENV) -m tests.release $(VERSION)
+
 soak: images ## what takes longer than a test may
 	$(PYTHON) -m tests.rig machine --also testssl.sh && $(VENV) -m pytest tests/soak
 
@@ -56,4 +65,4 @@ lock: setup ## requirements.txt from requirements.in, with the hash of every fil
 clean: demo-down ## demo-down, and everything that set-up made in this folder
 	rm -rf .venv .collections
 
-.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench bench-fleet soak lock clean
+.PHONY: help setup images demo demo-tunnel-stop demo-tunnel-start demo-down test lint unit molecule browser bench bench-fleet versions docs release soak lock clean

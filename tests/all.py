@@ -72,7 +72,7 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
         ),
     ),
     (
-        Stage("lint", (PYTHON, "-m", "tests.lint"), "tests/lint.py", 10),
+        Stage("lint", (PYTHON, "-m", "tests.lint"), "tests/lint.py", 15),
         pytest_stage("unit", 10),
         Stage("images", ("make", "--no-print-directory", "images"), "tests/rig/images.py", 20),
     ),

@@ -2,8 +2,8 @@
 # Copyright (c) 2026, the locki.vaettir authors
 """`python -m tests.docs [--check]`: write (or only compare) what is made from a source elsewhere in the checkout.
 
-Each role's README.md from its argument_specs; the table of docs/apps.md from what tests/apps runs; the changelog from
-its fragments and the plugins' documentation.
+Each role's README.md from its argument_specs; the tables of docs/apps.md and docs/versions.md from what the tests ran;
+the changelog from its fragments and the plugins' documentation.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from tests import versions
 from tests.rig.apps.catalogue import APPS, DEMO, App
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,6 +158,7 @@ def main() -> int:
     check = parser.parse_args().check
     stale = 0
     made = {**readmes(), "docs/apps.md": filled("docs/apps.md", "apps", apps())}
+    made["docs/versions.md"] = filled("docs/versions.md", "versions", versions.table())
     for name, new in {**made, **changelog()}.items():
         path = ROOT / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+DEPRECATED = "[DEPRECATION WARNING]"
 LIMIT = 480  # seconds; a check that hangs fails instead
 
 
@@ -76,6 +77,23 @@ def sources() -> Iterator[Path]:
     return (Path(name) for name in listing.stdout.split("\0") if name and (ROOT / name).is_file())
 
 
+def copy_to(folder: Path, *left_out: str) -> None:
+    """The checkout's files with their modes, without those below some folders."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in sources():
+        if path.parts[0] not in left_out or path.parts[:2] == ("tests", "sanity"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, folder / path, follow_symlinks=False)
+
+
+def pinned(name: str) -> list[str]:
+    """A package's versions in requirements.txt, which may differ by Python; oldest first."""
+    found = re.findall(rf"(?m)^{re.escape(name)}==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    if not found:
+        raise LintError(f"requirements.txt pins no {name}")
+    return found
+
+
 def check_yamllint() -> None:
     files = [str(path) for path in sources() if path.suffix in (".yml", ".yaml") or path.name == ".yamllint"]
     tool("yamllint", "--strict", *files)
@@ -110,12 +128,8 @@ sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments]))
 def sanity_copy() -> Path:
     """The tracked files with their modes, where ansible-test accepts them: it refuses the symlinked checkout."""
     copy = ROOT / ".rig" / "sanity" / "ansible_collections" / "locki" / "vaettir"
-    shutil.rmtree(copy, ignore_errors=True)
-    for path in sources():
-        # Only what runs on a controller or a server: ruff, mypy and pytest itself judge the tests.
-        if path.parts[0] not in ("bench", "tests") or path.parts[:2] == ("tests", "sanity"):
-            (copy / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / path, copy / path)
+    # Only what runs on a controller or a server: ruff, mypy and pytest itself judge the tests.
+    copy_to(copy, "LICENSES", "bench", "tests")
     # Without a repository of its own it is part of the checkout's, which ignores it.
     subprocess.run(["git", "init", "--quiet", str(copy)], check=True)
     return copy
@@ -126,13 +140,19 @@ def sanity_home() -> Path:
     home = ROOT / ".rig" / "sanity" / "home"
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    for version in re.findall(r"pip='([0-9.]+)'", requirements_source()):
+    for version in pips(requirements_source()):
         (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP)
     for name in (".config/pip", ".pip"):
         if (Path.home() / name).is_dir() and not (home / name).exists():
             (home / name).parent.mkdir(exist_ok=True)
             (home / name).symlink_to(Path.home() / name)
     return home
+
+
+def pips(source: str) -> list[str]:
+    """The versions of pip that ansible-test bootstraps, oldest first."""
+    found = set(re.findall(r"pip='([0-9.]+)'", source))
+    return sorted(found, key=lambda version: [int(number) for number in version.split(".")])
 
 
 def requirements_source() -> str:
@@ -154,8 +174,8 @@ def check_sanity() -> None:
         # Between the findings stand hundreds of lines from pip.
         findings = re.findall(r"(?m)^(?:ERROR|FATAL): .*$", str(error))
         raise LintError("\n".join(findings) or str(error)) from None
-    if "Running sanity test" not in output:
-        raise LintError(f"ansible-test ran no test:\n{output}")
+    if "Running sanity test" not in output or DEPRECATED in output:
+        raise LintError(f"ansible-test ran no test, or something is deprecated:\n{output}")
 
 
 def check_docs() -> None:
@@ -163,14 +183,54 @@ def check_docs() -> None:
     tool("python", "-m", "tests.docs", "--check")
 
 
+def check_site() -> None:
+    """The docs as a site: no link in them leads nowhere."""
+    tool("python", "-m", "tests.site")
+
+
 def check_changelog() -> None:
     tool("antsibull-changelog", "lint")
-    tool("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
+    tool("antsibull-changelog", "lint-changelog-yaml", "--strict", "changelogs/changelog.yaml")
 
+
+def check_collection_docs() -> None:
+    """Every page that Galaxy and the docs site make of the plugins and roles."""
+    # It goes by the path's own names, which the checkout itself may not have.
+    collection = ROOT / ".collections" / "ansible_collections" / "locki" / "vaettir"
+    tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", ".", cwd=collection)
+
+
+def check_reuse() -> None:
+    """Licence and copyright of every file: in it, or in REUSE.toml."""
+    tool("reuse", "lint")
+
+
+def check_workflows() -> None:
+    """Workflows and Dependabot's settings: what GitHub takes, and what makes them unsafe."""
+    folder = ROOT / ".github"
+    for schema, pattern in (("github-workflows", "workflows/*.yml"), ("dependabot", "dependabot.yml")):
+        tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *map(str, folder.glob(pattern)))
+    tool("zizmor", "--offline", "--no-progress", str(folder))
+
+
+def check_server_python() -> None:
+    """What runs on a server, with the oldest Python that is supported there: ruff knows its syntax, not its library."""
+    tool("vermin", "--quiet", "--no-tips", "--target=3.8-", "--violations", "plugins/modules", "plugins/module_utils")
+
+
+# ansible-lint has a check of its own here, with community.docker present.
+IMPORTER = """[galaxy-importer]
+CHECK_REQUIRED_TAGS = True
+RUN_ANSIBLE_DOC = True
+RUN_ANSIBLE_LINT = False
+CHECK_CHANGELOG = True
+"""
 
 # Everything that a built collection may hold at its top; the checkout is full of other things.
 SHIPPED = {
     "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
     "FILES.json",
     "LICENSE",
     "MANIFEST.json",
@@ -188,6 +248,23 @@ SHIPPED = {
 DOCUMENTED = {"roles": "role", "plugins/modules": "module", "plugins/filter": "filter", "plugins/test": "test"}
 
 
+ARCHIVE_LIMIT = 500_000  # bytes
+
+
+def check_galaxy() -> None:
+    """What Galaxy does with an archive before it takes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tool("ansible-galaxy", "collection", "build", "--output-path", folder)
+        (archive,) = Path(folder).glob("*.tar.gz")
+        (settings := Path(folder) / "importer.cfg").write_text(IMPORTER)
+        environment = {"GALAXY_IMPORTER_CONFIG": str(settings)}
+        command = ("-m", "galaxy_importer.main", str(archive))
+        said = tool("python", *command, cwd=Path(folder), environment=environment)
+        found = [line for line in said.splitlines() if line.startswith(("WARNING", "ERROR"))]
+        if found or "Importer processing completed successfully" not in said:
+            raise LintError("\n".join(found) or said)
+
+
 def check_build() -> None:
     """What a user gets: build the collection, install it elsewhere, read every plugin's and role's documentation."""
     with tempfile.TemporaryDirectory() as folder:
@@ -197,6 +274,10 @@ def check_build() -> None:
         (settings := Path(folder) / "ansible.cfg").write_text(f"[defaults]\ncollections_path = {folder}\n")
         away: Away = {"cwd": Path(folder), "environment": {"ANSIBLE_CONFIG": str(settings)}}
         tool("ansible-galaxy", "collection", "install", str(archive), "-p", folder, "--no-deps", "--offline", **away)
+        if (size := archive.stat().st_size) > ARCHIVE_LIMIT:
+            raise LintError(
+                f"{archive.name} has {size} bytes, more than {ARCHIVE_LIMIT}: see build_ignore in galaxy.yml"
+            )
         installed = Path(folder) / "ansible_collections" / "locki" / "vaettir"
         extra = {path.name for path in installed.iterdir()} - SHIPPED
         if extra:
@@ -290,7 +371,6 @@ def check_lock() -> None:
             raise LintError(f"{name} is without {', '.join(sorted(missing))}: run `make lock`")
 
 
-HEADER = "SPDX-License-Identifier: GPL-3.0-or-later"
 FORBIDDEN = {
     # Whoever builds the project brings mirrors of their own.
     r"pypi\.org|pythonhosted\.org|npmjs\.(org|com)|(deb|ftp|security)\.debian\.org": "a package registry's host",
@@ -307,8 +387,6 @@ def check_house() -> None:
         if b"\0" in content or path.name == "LICENSE":
             continue
         text = content.decode()
-        if path.suffix == ".py" and HEADER not in "".join(text.splitlines(keepends=True)[:2]):
-            faults.append(f"{path}: does not begin with # {HEADER}")
         for number, line in enumerate(text.splitlines(), 1):
             faults += [
                 f"{path}:{number}: {what}: {line.strip()}" for rule, what in rules.items() if re.search(rule, line)
@@ -322,10 +400,16 @@ CHECKS: dict[str, Callable[[], None]] = {
     "sanity": check_sanity,
     "ansible-lint": check_ansible_lint,
     "build": check_build,
+    "galaxy": check_galaxy,
+    "collection-docs": check_collection_docs,
     "mypy": check_mypy,
     "changelog": check_changelog,
     "docs": check_docs,
+    "site": check_site,
     "yamllint": check_yamllint,
+    "reuse": check_reuse,
+    "server-python": check_server_python,
+    "workflows": check_workflows,
     "ruff": check_ruff,
     "format": check_format,
     "house": check_house,
@@ -364,7 +448,7 @@ def main() -> int:
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for future in as_completed([pool.submit(timed, name) for name in wanted]):
             name, seconds, result, found = future.result()
-            print(f"{result:<5}{name:<14}{seconds:6.1f} s", flush=True)
+            print(f"{result:<5}{name:<16}{seconds:6.1f} s", flush=True)
             case = ElementTree.SubElement(report, "testcase", name=name, time=f"{seconds:.1f}")
             if result != "ok":
                 red += result == "FAIL"

@@ -45,14 +45,14 @@ class FileSet:
         self.backups: list[str] = []  # of hand-edited files
         self.kept: list[str] = []  # the owner's, left alone although they differ
         self.digests: dict[str, str] = {}  # of what each path of file() holds now
-        self.keys: list[str] = []  # of .env
+        self.env_keys: list[str] = []  # of .env
         self.diff: list[dict[str, str]] = []
         self._manifest = _files.Manifest(root)
         self._directories: list[str] = []
 
     def result(self) -> dict[str, Any]:
         """What a module returns. A digest may give a weak secret away, so they stay here."""
-        return {name: getattr(self, name) for name in ("changed", "paths", "backups", "keys", "diff")}
+        return {name: getattr(self, name) for name in ("changed", "paths", "backups", "env_keys", "diff")}
 
     def directory(self, path: str, mode: int = 0o755) -> None:
         self._directories.append(path)
@@ -126,11 +126,11 @@ class FileSet:
         if before == after and content is not None and _mode(full) == 0o600:
             return
         old, new = _dotenv.read(before), _dotenv.read(after)
-        self.keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        self.env_keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         self._differs(
             ".env",
-            "".join(f"{key}=(value)\n" for key in self.keys if key in old),
-            "".join(f"{key}=(new value)\n" for key in self.keys if key in new),
+            "".join(f"{key}=(value)\n" for key in self.env_keys if key in old),
+            "".join(f"{key}=(new value)\n" for key in self.env_keys if key in new),
         )
         if self.touch:
             _files.write_atomic(full, after.encode("utf-8", "surrogateescape"), 0o600)

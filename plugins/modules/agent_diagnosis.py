@@ -134,6 +134,7 @@ options:
     type: str
     default: ''
 notes:
+  - Internal to the collection, so it may change in any version.
   - O(names), O(only), O(errors), O(address), O(tls) and O(tls_ca) are for the control node. The server does not need
     them.
 """

@@ -52,6 +52,7 @@ options:
     elements: str
     default: []
 notes:
+  - Internal to the collection, so it may change in any version.
   - A playbook passes settings as the filter P(locki.vaettir.agent_settings#filter) returns them. The URL and the origin
     are made of them on the control node.
 """

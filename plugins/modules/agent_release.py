@@ -20,6 +20,8 @@ description:
     server dies after the switch, the container itself goes back to that release.
   - A role renders the files with its templates. The action plugin of this module does that on the control node.
   - The task does not fail because an agent does. Look at RV(agents[].failed).
+notes:
+  - Internal to the collection, so it may change in any version.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:

@@ -148,6 +148,7 @@ options:
         type: str
         required: true
 notes:
+  - Internal to the collection, so it may change in any version.
   - Format of C(.env) as in the Compose specification, C(.env) file syntax.
 """
 
@@ -182,7 +183,7 @@ backups:
   elements: str
   returned: always
   sample: ["proxy-configs/ocapistaine.conf.template.20261122T220000~"]
-keys:
+env_keys:
   description: Names of the keys of C(.env) that were (or, in check mode, would be) changed.
   type: list
   elements: str

@@ -13,6 +13,8 @@ description:
   - Collects in one call all that the preflight of the roles P(locki.vaettir.stack#role) and
     P(locki.vaettir.agent_proxy#role)
     needs to know of a server.
+notes:
+  - Internal to the collection, so it may change in any version.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:

@@ -19,6 +19,8 @@ description:
   - Where the new Traefik does not come up, or an agent answers worse than before, the previous one is started again
     from the compose file that it was made from, which becomes C(docker-compose.yml) again; the task fails and says why.
   - V(absent) takes the containers, their volume, and the network where nobody else's container uses it.
+notes:
+  - Internal to the collection, so it may change in any version.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:

@@ -18,6 +18,8 @@ description:
   - Decides on the status and the header fields only. Refusal texts differ between servers and versions.
   - curl would wait on the open connection. The module ends curl as soon as the header is there.
   - An answer that is not the wanted one is a result and no failure of the task. Judge RV(reason) or RV(results[].met).
+notes:
+  - Internal to the collection, so it may change in any version.
 author:
   - the locki.vaettir authors (@locki)
 extends_documentation_fragment:

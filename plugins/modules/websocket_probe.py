@@ -31,6 +31,7 @@ attributes:
   diff_mode:
     support: N/A
 notes:
+  - Internal to the collection, so it may change in any version.
   - Needs nothing but Python on the host that runs it. Use C(delegate_to) to probe from the control node.
   - Proxies of the environment (C(HTTPS_PROXY) and its like) are not used.
   - Redirects are not followed, since a browser does not follow them in a handshake either.

@@ -23,8 +23,10 @@ DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothin
 
 SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
+SERVER_NEXT = "vaettir-rig/server-next:1"  # what its Debian will be; built only when asked for
 OUTSIDE = "vaettir-rig/outside:1"
 PEBBLE = "vaettir-rig/pebble:1"
+CONTROL = "vaettir-rig/control:1"  # built only when asked for
 AUTOBAHN = "vaettir-rig/autobahn:1"  # the cases of its test suite; built only when asked for
 APPS = "vaettir-rig/apps:1"  # the outside world's libraries and other apps; large, so built only when asked for
 _OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
@@ -68,7 +70,9 @@ IMAGES = (
     Image(TUNNEL, "vaettir-rig/trixie:1", "tunnel"),
     Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
     Image(SERVER, SERVER_BARE, "server"),
+    Image(SERVER_NEXT, SERVER, "server-next", extra=True),
     Image(PEBBLE, "vaettir-rig/trixie:1", "pebble"),
+    Image(CONTROL, "vaettir-rig/trixie:1", "control", extra=True),
     Image("vaettir-rig/outside-libs:1", "vaettir-rig/trixie:1", "outside", wheels=("-r", "requirements.txt")),
     Image(OUTSIDE, "vaettir-rig/outside-libs:1", "outside-code", with_rig=True),
     Image("vaettir-rig/bullseye:1", suite="bullseye", extra=True),
@@ -230,10 +234,15 @@ def _wheels(image: Image, architecture: str) -> Path:
     part = folder.with_suffix(f".part{os.getpid()}")
     command = [sys.executable, "-m", "pip", *image.pip, str(part)]
     command += ["--quiet", "--disable-pip-version-check", "--no-input"]
-    command += [word for name in _WHEEL_PLATFORMS for word in ("--platform", f"{name}_{machine_name}")]
+    command += platforms(machine_name)
     run([*command, *image.wheels], cwd=FOLDER / image.folder)
     part.rename(folder)
     return folder
+
+
+def platforms(machine_name: str) -> list[str]:
+    """Options of this machine's pip that get wheels for the images instead of for itself."""
+    return [word for name in _WHEEL_PLATFORMS for word in ("--platform", f"{name}_{machine_name}")]
 
 
 def _node_modules(image: Image, wheels: Path) -> Path:

@@ -68,14 +68,17 @@ def control(outside: str) -> str:
     return f"http://{address(outside)}:{CONTROL_PORT}"
 
 
-def server_up(name: str, dns: str, publish: Sequence[str] = (), bare: bool = False) -> dict[str, Any]:
+def server_up(
+    name: str, dns: str, publish: Sequence[str] = (), bare: bool = False, newer: bool = False
+) -> dict[str, Any]:
     """Starts a server (kept if it runs as wanted) and waits for its systemd, Docker and ssh; returns its address."""
     ca.ensure()
+    image = images.SERVER_BARE if bare else images.SERVER_NEXT if newer else images.SERVER
     options = [*_SERVER_OPTIONS, "--dns", dns, *(word for port in publish for word in ("-p", port))]
     if run(["docker", "info", "-f", "{{.CgroupVersion}}"]).stdout.strip() == "2":
         # The container's own, writable part of the tree; the entry point remounts it.
         options += ["--cgroupns", "private"]
-    changed = _container(name, "server", images.SERVER_BARE if bare else images.SERVER, options)
+    changed = _container(name, "server", image, options)
 
     def inside(*command: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return run(["docker", "exec", "-i", name, *command], check=False, **more)

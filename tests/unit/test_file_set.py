@@ -251,13 +251,13 @@ def test_keys_of_env(folder: Folder) -> None:
     assert [entry.name for entry in folder.root.iterdir()] == [".env"], "check mode wrote something"
     assert path.read_bytes() == b"TOKEN=s3cret\xff\r\nOLD=gone\r\n"
     done = folder.set(**arguments)
-    assert done["keys"] == planned["keys"] == [KEY, "OLD"]
+    assert done["env_keys"] == planned["env_keys"] == [KEY, "OLD"]
     assert path.read_bytes() == b"TOKEN=s3cret\xff\r\n" + f"{KEY}={VALUE}\r\n".encode()
     assert path.stat().st_mode & 0o777 == 0o600
     for secret in ("s3cret", VALUE, "gone"):
         assert secret not in str({**done, "invocation": ""})
     again = folder.set(**arguments)
-    assert (again["changed"], again["keys"]) == (False, [])
+    assert (again["changed"], again["env_keys"]) == (False, [])
 
 
 def test_mode_of_env_is_fixed(folder: Folder) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.rig import load
 from tests.rig.reach import BACK, FAULTS, MORE_FAULTS, PUBLIC, TUNNEL, Reach
 from tests.rig.releases import note, undisturbed
+from tests.rig.shell import wait_for
 from tests.rig.stand import converged
 
 RELEASES, SOCKETS, PER_SECOND = 20, 200, 40
@@ -26,6 +27,8 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reach]:
     with converged("reach"):
         stand = Reach.with_laptop(tmp_path_factory.mktemp("laptop"))
         stand.laptop.line = stand.printed(stand.deploy(stand.ssh))[0]
+        # The container without the folder is replaced, and ends the sockets that it still gets.
+        wait_for("its end", lambda: "-old-" not in stand.shell("docker ps -a --format '{{.Names}}'"), 60)
         yield stand
 
 

@@ -23,7 +23,7 @@ DIGEST_LABEL = f"{LABEL}.digest"  # of an image's inputs: unchanged means nothin
 
 SERVER = "vaettir-rig/server:1"
 SERVER_BARE = "vaettir-rig/server-bare:1"
-SERVER_NEXT = "vaettir-rig/server-next:1"  # what its Debian will be; built only when asked for
+SERVER_NEXT = "vaettir-rig/server-next:1"  # with a newer Docker; built only when asked for
 OUTSIDE = "vaettir-rig/outside:1"
 PEBBLE = "vaettir-rig/pebble:1"
 CONTROL = "vaettir-rig/control:1"  # built only when asked for

@@ -19,7 +19,7 @@ Platform = dict[str, Any]
 KEYS: Platform = {
     "connection": "docker",  # or ssh: really, with sshd and a key
     "bare": False,  # without Docker
-    "next": False,  # Debian's next release
+    "next": False,  # with Docker, Compose and Python of Debian's next release
     "publish": [],  # ports on this machine: 127.0.0.1:8443:8443
     "images": [images.NGINX, images.TRAEFIK],  # what the server finds in place of a registry
 }

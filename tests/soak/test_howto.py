@@ -66,8 +66,8 @@ class Reader:
 def reads(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     images.build_all([images.SERVER_NEXT, images.OUTSIDE, images.NGINX, images.TRAEFIK])
     platform: dict[str, Any] = {"name": NAME, "connection": "ssh", "next": request.param}
-    state = scenario.up("howto", [platform])
     try:
+        state = scenario.up("howto", [platform])
         scenario.load([platform])
         edge = Edge(state["outside"]["control"])
         for agent in ("ocapistaine", "second"):

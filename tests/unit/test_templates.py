@@ -114,6 +114,14 @@ def test_a_container_may_do_what_it_needs_and_nothing_else() -> None:
     assert roots["services"]["my-agent"]["cap_add"] == ["CHOWN", "KILL", "SETGID", "SETUID"]
 
 
+def test_a_health_check_that_is_asked_often_says_when_a_failure_counts() -> None:
+    """Newer versions of Compose refuse the one without the other. The period is the image's."""
+    check = fragment()["services"]["my-agent"]["healthcheck"]
+    assert set(check) == {"start_period", "start_interval"}
+    image = render("agent_proxy/templates/Dockerfile.j2", **variables(agent()))
+    assert f"--start-period={check['start_period']} " in image
+
+
 def strict_transport(**entry: Any) -> list[str]:
     """What the agent's router answers with."""
     (service,) = fragment(**entry)["services"].values()

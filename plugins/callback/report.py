@@ -15,6 +15,9 @@ description:
     what came of each agent of each server of the run. Where a run stopped, it names the servers that were lost and
     those that were not reached, and the command that continues.
   - With the extra variable C(report_file) the same is written into that file on the control node, as JSON.
+  - After a diagnosis it is the table of each chain that does not work, and last a sentence for each agent. After a
+    status it is a sentence for each server that cannot be asked. Where something is broken it ends the run itself, with
+    exit status 2 and without a failed task. Callbacks that come later in C(callbacks_enabled) do not hear of that end.
   - Without this callback the playbooks' last play prints the table, but no play comes after a rollout that stopped.
 author:
   - the locki.vaettir authors (@locki)
@@ -32,8 +35,11 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
+from ansible_collections.locki.vaettir.plugins.module_utils import _diagnosis
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _rollout
 
+DIAGNOSIS = "locki.vaettir.agent_diagnosis"
+STATUS = "locki.vaettir.agent_info"
 RELEASE = "locki.vaettir.agent_release"
 CURL = "locki.vaettir.websocket_curl"
 NOT_REACHED = "__vaettir_not_reached"  # variable of a task that fails for another server's sake
@@ -50,12 +56,19 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self.servers: dict[str, _rollout.Server] = {}
+        self.diagnoses: dict[str, list[dict[str, Any]]] = {}  # by server
+        self.problems: dict[str, str] = {}  # of servers whose status was asked for
         self.play: Any = None
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self.play = play
 
     def v2_runner_on_ok(self, result: Any) -> None:
+        name, action = result.host.get_name(), result.task.action
+        if action == DIAGNOSIS:
+            self.diagnoses[name] = result.result["diagnoses"]
+        elif action == STATUS:
+            self.problems[name] = result.result["problem"]
         self._of(result).note(self._kind(result), result.result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -78,6 +91,7 @@ class CallbackModule(CallbackBase):
         if self.play is None:
             return
         variables = self.play.get_variable_manager()
+        self._judge(list(variables._inventory.hosts))
         servers = self._all(variables)
         if not servers:
             return
@@ -89,6 +103,17 @@ class CallbackModule(CallbackBase):
         if path:
             text = json.dumps({"again": command, "agents": rows, "skipped": skipped}, indent=2)
             Path(str(path)).expanduser().write_text(f"{text}\n", encoding="utf-8")
+
+    def _judge(self, hosts: list[str]) -> None:
+        """What was diagnosed, in the inventory's order. A failed task would be a block of lines after the sentences."""
+        made = [one for name in hosts for one in self.diagnoses.get(name, [])]
+        problems = [_rollout.problem(name, self.problems[name]) for name in hosts if self.problems.get(name)]
+        tables = [[*_diagnosis.table(one), ""] for one in made if _diagnosis.table(one)]
+        told = [line for one in tables for line in one] + [one["sentence"] for one in made] + problems
+        if told:
+            self._display.display("\n" + "\n".join(told))
+        if problems or any(one["broken"] for one in made):
+            raise SystemExit(2)
 
     def _all(self, variables: Any) -> list[_rollout.Server]:
         """In the inventory's order. A run that releases nothing, and has chosen no server to do so, has no report."""

@@ -313,7 +313,7 @@ def agent_handshakes(agents: list[dict[str, Any]], deployed: list[str]) -> list[
 # What is given to a playbook with -e, by each as far as it reads it.
 _PLAYBOOK_OPTIONS: dict[str, Any] = {
     **{name: {"type": "raw"} for name in ("vaettir_hosts", "vaettir_serial")},
-    **{name: {"type": "str"} for name in ("agent", "release", "report_file", "status_file", "textfile")},
+    **{name: {"type": "str"} for name in ("agent", "app_url", "release", "report_file", "status_file", "textfile")},
     "confirm": {"type": "bool"},
 }
 
@@ -349,6 +349,7 @@ def _agents_named_error(variable: str, only: str) -> str | None:
 _printable_path = _names.fitting(r"^[^\x00-\x1f\x7f]{1,1000}$", "the path of a file")
 _PLAYBOOK_RULES: dict[str, _arguments.Rule] = {
     "agent": _agents_named_error,
+    "app_url": _names.target_url_error,
     "release": _names.fitting(_release.ID_REGEX, "a name like 20261123T013000Z"),
     "report_file": _printable_path,
     "status_file": _printable_path,

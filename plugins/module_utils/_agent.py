@@ -9,20 +9,41 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
-from . import _containers, _docker, _files, _probe, _questions, _release, _remove
+from . import _bisect, _containers, _docker, _files, _names, _probe, _questions, _release, _remove, _tunnel, _visitor
+from ._at_once import AtOnce, at_once
 from ._fileset import FileSet
 from ._plan import FRAGMENT, IMAGE_FILES, Aim, Plan, Runs, compare, nginx_differs
 from ._server import PAGE, Server, Wanted
 from ._switch import Switch
-from ._transaction import BETTER, Answer, Expectation, Previous, Trial, Undo, Verdict, Verification, View
+from ._transaction import BETTER, GOOD, Answer, Expectation, Previous, Trial, Undo, Verdict, Verification, View
 
 HANDSHAKE_ONLY: dict[str, Any] = {"foreign_origin": "", "http2": False, "upload": 0, "accept": []}
 HANDSHAKE = 5  # seconds for a handshake, besides those until nginx gives up a tunnel that does not answer
 CONFIRM = 2  # seconds until an answer that no retry can make better is asked for once more
 SETTLE = 10  # seconds until Traefik has taken a new container in
+VISIT, VISIT_SILENCE = 4.0, 0.7  # seconds for what a visitor does
 CERTIFICATE = (3, 20)  # seconds that a certificate may be under way: without a switch, with one
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+VISITOR = "visitor"  # the reason of an answer to one of a visitor's questions
+
+
+def _visits_answer(fault: _bisect.Fault, answer: Answer, was_so: bool = False) -> Answer:
+    """What failed before as well is the same as before, whichever question it is."""
+    often = "" if fault.always else f", {fault.bad} of {fault.asked} times"
+    was = f"; before: {fault.there}" if fault.there and fault.there != fault.here else ""
+    reason = VISITOR if was_so else f"{VISITOR}: {fault.question}"
+    return Answer(reason, f"a visitor's {fault.question}: {fault.here}{often}{was}", told=answer.told)
 
 
 class Managed:
@@ -41,6 +62,7 @@ class Managed:
         self.previous = Previous()
         self.made = ""  # ID of the release that this transaction made
         self.answers: dict[str, dict[str, Any]] = {}
+        self.visits: dict[str, list[dict[str, Any]]] = {}
         self.looked_at: dict[str, Any] | None = None  # the container that the last check was about
         self.was_copied = self.found = False  # `found`: a container before this transaction
         self.is_active = False  # what runs is the committed release
@@ -384,9 +406,13 @@ class Managed:
         kept = self.store.facts(previous.release).get("probe") or self.asked()
         question = {**self.question(), **kept}
         answers = dict(self.answers)
-        verification = Verification(traefik=self._ask("traefik", question, "127.0.0.1", timeout=self.patience))
+        traefik = self._ask("traefik", question, "127.0.0.1", timeout=self.patience)
         self.answers = answers
-        return verification
+        if not self.visited or traefik.reason not in GOOD:
+            return Verification(traefik)
+        visit = self._visits(["traefik"], question).get("traefik", [])
+        fault = _bisect.worse(visit, ())
+        return Verification(_visits_answer(fault, traefik, was_so=True) if fault else traefik, visit=tuple(visit))
 
     def verify(self, switched: bool, view: View) -> Verification:
         """Through Traefik and the container itself, until both are good or nothing more can be hoped for."""
@@ -402,8 +428,49 @@ class Managed:
             lags = failed and self.expected.met_by(found.direct)
             patience = SETTLE if lags else CONFIRM if failed else CERTIFICATE[switched] if found.untrusted else 0
             if waited > patience or not (failed or found.untrusted):
-                return found
+                break
             time.sleep(0.5)
+        whole = view.whole and self.visited and not failed and found.online
+        return self._visit(found, view.baseline) if whole else found
+
+    @property
+    def visited(self) -> bool:
+        """A hand-made conf keeps no promises of ours."""
+        return self.checked and self.ours
+
+    def _visit(self, found: Verification, baseline: Verification | None) -> Verification:
+        """What a visitor does, at the container itself and through Traefik, next to what served before."""
+        before: Sequence[Mapping[str, Any]] = baseline.visit if baseline else ()
+        self.visits = self._visits(["nginx", "traefik", *([] if before else ["tunnel"])], self.question())
+        before = before or self.visits.get("tunnel", ())
+        for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
+            fault = _bisect.worse(self.visits.get(name, ()), before)
+            if fault:
+                made = _visits_answer(fault, answer, was_so=fault.question in _bisect.failed(before))
+                return replace(found, direct=made) if name == "nginx" else replace(found, traefik=made)
+        return found
+
+    def _visits(self, places: Sequence[str], question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        asked = _visitor.plan(self.settings, silence=VISIT_SILENCE, seconds=VISIT)
+        own = _visitor.own_names({**self.settings, "public_origin": question["origin"]})
+        work = {name: partial(_visitor.visit, self._place(name, question), asked, own) for name in places}
+        return at_once(work, asked.seconds + _visitor.GRACE)
+
+    def _place(self, name: str, question: Mapping[str, Any]) -> _visitor.Place:
+        origin, agent = str(question["origin"]), dict(self.settings)
+        if name == "nginx":
+            plain = f"http://{urlsplit(origin).hostname}"
+            return _visitor.Place(name, plain, (_docker.address(self.looked_at or {}),), origin)
+        if name == "traefik":
+            trusted = "routed" not in self.answers
+            made = _visitor.Place(name, _origin(question["url"]), ("127.0.0.1",), origin)
+            return replace(made, ca_path=self.server.ca_path, verify=trusted)
+        target = str(agent["target_url"])
+        live = os.path.join(self.server.root, _names.ca_file(self.name))
+        own = _questions.tunnel_origin(agent, target)
+        headers = _questions.tunnel_headers(agent, own)
+        brought = (_tunnel.socket(self.server.root, self.name),) if agent["tunnel"] == _tunnel.SSH else ()
+        return _visitor.Place(name, target, brought, own, headers, live if os.path.isfile(live) else "")
 
     def _verification(self) -> Verification:
         question = self.question()
@@ -426,17 +493,22 @@ class Managed:
 
     def explain(self, answer: Answer) -> str:
         """In the diagnosis' words, while what failed still is there to be asked."""
-        return self._explanation().of(answer)
+        places = ["tunnel", "nginx", *(["traefik"] if self.switching.switched else [])]
+        missing = [] if answer.is_page or not self.visited else [name for name in places if name not in self.visits]
+        group = AtOnce(VISIT + _visitor.GRACE)  # next to the other questions
+        more = group.begin("visits", partial(self._visits, missing, self.question()), {})
+        return self._explanation(lambda: {**self.visits, **more()}).of(answer)
 
     def untrusted(self) -> str:
         """Why the certificate is not trusted, and whether that is a matter of time."""
-        return self._explanation().of_certificate()
+        return self._explanation(dict).of_certificate()
 
-    def _explanation(self) -> Any:
+    def _explanation(self, visits: Callable[[], dict[str, Any]]) -> Any:
         # A third of all code, which Python compiles at each call; most calls have nothing to explain.
         from . import _explain
 
-        return _explain.Explanation(self.server, self.settings, self.expected, self.looked_at, dict(self.answers))
+        about = (self.looked_at, dict(self.answers), visits)
+        return _explain.Explanation(self.server, self.settings, self.expected, *about)
 
     def answers_again(self, previous: Previous) -> str:
         """After an undo: what the previous release answers, in a word."""

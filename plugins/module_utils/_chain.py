@@ -190,6 +190,7 @@ class Chain:
             "deploy": deploy,
             # Next to one with other labels Traefik would drop the router that both define.
             "redo": f"on {agent.get('server', '')}: `docker rm -f {container}`, then `{deploy}`",
+            "tunnel": "ssh" if self.by_ssh else "ngrok",
             "diagnose": _names.playbook("diagnose_agent", name),
             "upgrade": _names.playbook("upgrade_traefik"),
         }

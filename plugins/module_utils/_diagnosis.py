@@ -9,19 +9,25 @@ it: an nginx that shows the page while its tunnel is offline is as it should be.
 from __future__ import annotations
 
 import re
-from typing import Any, Collection
+from typing import Any, Collection, Mapping
 
-from . import _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh
+from . import _bisect, _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh
 from ._chain import (
+    AGENT,
+    APP,
     BROKEN,
     DEPENDS,
     DNS,
+    EDGE,
     HOPS,
     NGINX,
     OK,
     SERVER,
+    SSH_CONNECTION,
+    SSH_SERVER,
     TLS,
     TRAEFIK,
+    TUNNEL,
     UNKNOWN,
     WARN,
     Chain,
@@ -77,7 +83,106 @@ def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
     """One for each question, from the app to the visitor."""
     chain = Chain(facts)
     other = _rules_tunnel if chain.by_ssh else _rules_tunnel_ssh
-    return [finding(question, chain) for question in QUESTIONS if question not in other.QUESTIONS]
+    asked = [question for question in QUESTIONS if question not in other.QUESTIONS]
+    return _with_visits([finding(question, chain) for question in asked], chain, facts)
+
+
+# The hop that is to blame where a place fails, and the one behind it does not.
+_HOPS = {"laptop": APP, "tunnel": EDGE, "container": SERVER, "nginx": NGINX, "traefik": TRAEFIK, "public": DNS}
+UNKNOWN_FAULT = "a visitor's {question} {what} {place} ({here}{there})"  # that no rule explains, and where to look
+LOOK = {
+    APP: "on the laptop: start the app again, and read what it prints; with `-e app_url=http://127.0.0.1:PORT` there,"
+    " `{diagnose}` tells the app and {tunnel} apart",
+    SSH_CONNECTION: "on the laptop: end the ssh that runs, and start it again: `{laptop}`",
+    AGENT: "on the laptop: `ngrok http --url={target_url} PORT`",
+    EDGE: "on the laptop: start ngrok again without its traffic policy, and look at dashboard.ngrok.com",
+    SERVER: "on {server}: `sudo systemctl restart docker`, and look at `sudo iptables -L DOCKER-USER -n -v`",
+    NGINX: "on {server}: `docker restart {container}`, then `{deploy}`; it says more with `docker logs {container}`",
+    TRAEFIK: "on {server}: `docker restart {traefik}`, then `{deploy}`; look at its middlewares, in"
+    " {root}/traefik/dynamic as well",
+    DNS: "look for a proxy, a firewall or another server between: `curl -sv {public_origin} -o /dev/null`",
+}
+
+
+def _place_hop(name: str, chain: Chain) -> str:
+    """Of a tunnel of one's own the place `tunnel` is where its SSH server ends."""
+    return SSH_SERVER if name == "tunnel" and chain.by_ssh else _HOPS[name]
+
+
+def _visits(chain: Chain, facts: dict[str, Any]) -> dict[str, Any]:
+    visits = {name: visit for name, visit in (facts.get("visits") or {}).items() if visit}
+    return {name: visit for name, visit in visits.items() if name != "public" or chain.public}
+
+
+def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any]) -> list[dict[str, str]]:
+    """The visits' rows. Where no rule explains what a visitor meets, the place where it begins is broken."""
+    visits = _visits(chain, facts)
+    if not visits:
+        return found
+    faults = [] if chain.misled else [one for one in _bisect.faults(visits) if one.word != _bisect.MAYBE]
+    rows = {name: _row(name, visits[name], chain) for name in _bisect.PLACES if name in visits}
+    if faults:
+        fault = faults[0]
+        last = _hop(fault, chain, facts)
+        found = [_cleared(one, fault, last) for one in found]
+        if not any(_explains(one, fault, chain) for one in found):
+            verdict = WARN if fault.word == _bisect.ONCE else BROKEN
+            rows[fault.place].update(hop=last, verdict=verdict, **_generic(fault, last, chain))
+    return sorted([*found, *rows.values()], key=lambda one: HOPS.index(one["hop"]))
+
+
+def _row(name: str, visit: Any, chain: Chain) -> dict[str, str]:
+    asked = f"a visitor, {_bisect.PLACES[name]}"
+    found = {"hop": _place_hop(name, chain), "asked": asked, "found": _bisect.summary(visit)}
+    return {**found, "verdict": OK if found["found"] else UNKNOWN, "rule": "", "why": "", "fix": ""}
+
+
+def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
+    sent_away = not chain.container.get("running") or chain.container.get("health") == "unhealthy"
+    if fault.place == "traefik" and sent_away:  # Traefik sends nobody there
+        return NGINX
+    if fault.place != "tunnel":
+        return _HOPS[fault.place]
+    if fault.behind != "laptop":
+        return APP
+    if chain.by_ssh:
+        return SSH_CONNECTION
+    tunnels = (facts.get("ngrok") or {}).get("tunnels")
+    return EDGE if tunnels and chain.target in tunnels else AGENT
+
+
+def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
+    """A broken hop between the place where it fails and the one where it does not."""
+    begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
+    within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_place_hop(fault.place, chain))
+    outside = fault.place == "public" and one["hop"] in (TLS, DNS)
+    causes = one["hop"] in (SERVER, NGINX) and fault.place == "traefik"
+    return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
+
+
+def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str) -> dict[str, str]:
+    """The tunnel is not what is broken where it answers a visitor's every question."""
+    beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
+    suspected = one["verdict"] == BROKEN and one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
+    return {**one, "verdict": WARN} if suspected else one
+
+
+def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:
+    words = {
+        "question": fault.question,
+        "what": {_bisect.SLOWER: "is slow", _bisect.DIFFERS: "is another one"}.get(fault.word, "fails"),
+        "place": _bisect.PLACES[fault.place],
+        "here": fault.here if fault.always else f"{fault.here}, {fault.bad} of {fault.asked} times",
+        "there": f"; {_bisect.PLACES[fault.behind]}: {fault.there}" if fault.behind else "",
+    }
+    known = {**chain.words(), **(_rules_tunnel_ssh.words(chain) if chain.by_ssh else {})}
+    return {"rule": "visitor", "why": _filled(UNKNOWN_FAULT, words), "fix": _filled(LOOK[hop], known)}
+
+
+def is_between_askers(made: Mapping[str, Any]) -> bool:
+    """Whether the verdict compares what two machines were told, each at a moment of its own."""
+    outside = made["hop"] == DNS and not made["rule"].startswith("dns_")
+    return outside or (made["rule"] == "visitor" and made["hop"] in (AGENT, EDGE, SSH_CONNECTION))
 
 
 def beforehand(facts: dict[str, Any]) -> list[dict[str, str]]:
@@ -99,19 +204,30 @@ def first(found: list[dict[str, str]]) -> dict[str, str]:
     return {}
 
 
-def told(one: dict[str, str]) -> str:
+def explained(one: dict[str, str]) -> str:
     """Where a finding is, why, and what fixes it."""
     the = "" if one["hop"] in (TRAEFIK, TLS, DNS, NGINX) else "the "
     return f"at {the}{one['hop']}: {one['why']}. To fix it: {one['fix']}."
 
 
 def sentence(facts: dict[str, Any], found: list[dict[str, str]]) -> str:
-    words, one = Chain(facts).words(), first(found)
+    chain, one = Chain(facts), first(found)
+    words, late = chain.words(), list(facts.get("late") or [])
     who = f"{words['agent']} on {words['server']}"
-    if not one:
-        return f"{who}: every hop that could be asked works."
-    begin = "broken" if one["verdict"] == BROKEN else "works, but"
-    return f"{who}: {begin} {told(one)}"
+    visits = _visits(chain, facts)
+    if one:
+        told = f"{who}: {'broken' if one['verdict'] == BROKEN else 'works, but'} {explained(one)}"
+    elif "public" in visits:
+        late += _bisect.unasked(visits["public"])
+        which = "that answered in time " if late else ""
+        told = f"{who}: every hop {which}works{_took(facts)}; from outside: {_bisect.summary(visits['public'])}."
+    else:
+        told = f"{who}: every hop that could be asked works{_took(facts)}; nobody asked from outside."
+    return f"{told} Not waited for: {', '.join(late)}." if late else told
+
+
+def _took(facts: Mapping[str, Any]) -> str:
+    return f" ({facts['seconds']:.0f} s)" if facts.get("seconds") else ""
 
 
 def diagnosis(facts: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
@@ -156,13 +272,19 @@ _COLUMNS = ("hop", "asked", "found", "verdict")
 _WIDTH = 60  # of a cell
 
 
-def lines(made: dict[str, Any]) -> list[str]:
-    """The findings in columns, and the sentence; what could not be asked is a dash."""
+def table(made: dict[str, Any]) -> list[str]:
+    """The findings in columns; what could not be asked is a dash. A healthy chain needs none."""
+    if not first(made["findings"]):
+        return []
     shown = [
         [one[key] if len(one[key]) <= _WIDTH else one[key][: _WIDTH - 1] + "…" for key in _COLUMNS]
         for one in made["findings"]
     ]
     cells = [[name.upper() for name in _COLUMNS], *([cell or "-" for cell in row] for row in shown)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(_COLUMNS))]
-    told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
-    return [*(told if shown else []), "", made["sentence"], ""]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def lines(made: dict[str, Any]) -> list[str]:
+    """The table, and the sentence."""
+    return [*table(made), "", made["sentence"], ""]

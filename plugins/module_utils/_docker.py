@@ -14,6 +14,7 @@ AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
 BASE_LABEL = "io.locki.vaettir.base"  # on an agent's image: the name of the image that it was built on
 # Before a program began, so through no fault of it; a program that is not there is none of this.
 RUNTIME_FAILED = re.compile('OCI runtime (create|exec) failed(?!.*: exec: ")')
+LIMITS = {"seconds": float("inf")}  # of any command of this process, whatever it is given
 COMPOSE = "com.docker.compose."  # what compose's own labels begin with
 
 
@@ -36,6 +37,7 @@ def docker(
     stdin: str = "",
 ) -> tuple[int, str, str]:
     """Exit status, output, error text; status 127 where there is no docker command."""
+    timeout = min(timeout, LIMITS["seconds"])
     try:
         done = subprocess.run(
             ["docker", *arguments],

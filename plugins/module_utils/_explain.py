@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from . import _diagnosis, _facts, _names, _questions
 from ._chain import TLS, TUNNEL
@@ -24,6 +24,7 @@ class Explanation:
     expected: Expectation
     container: dict[str, Any] | None
     answers: dict[str, dict[str, Any]]
+    visits: Callable[[], dict[str, list[dict[str, Any]]]] = dict  # what visitors got, or get meanwhile
 
     def of(self, answer: Answer) -> str:
         page_is_fine = self.expected.offline and (answer.is_page or bool(answer.state))
@@ -33,7 +34,7 @@ class Explanation:
         seen = answer.error or answer.reason
         if diagnosed["why"]:
             named = [one for one in diagnosed["findings"] if one["rule"] == ONLY_WARNED_OF.get(answer.reason, "none")]
-            at = _diagnosis.told(_diagnosis.first(named or diagnosed["findings"]))
+            at = _diagnosis.explained(_diagnosis.first(named or diagnosed["findings"]))
             return f"{seen}. {at[0].upper()}{at[1:]}"
         return f"{seen}. Every hop: `{_names.playbook('diagnose_agent', self.settings['name'])}`."
 
@@ -47,4 +48,6 @@ class Explanation:
         server, agent = self.server, dict(self.settings)
         known = _facts.gather(server.root, server.project, agent, server.ca_path, self.container, self.answers)
         told = _questions.described(agent, server.name, server.project, "acme" if server.acme else "files")
-        return _diagnosis.diagnosis({"agent": told, "stack": dict(server.stack), **known}, without)
+        return _diagnosis.diagnosis(
+            {"agent": told, "stack": dict(server.stack), **known, "visits": self.visits()}, without
+        )

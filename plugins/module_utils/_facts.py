@@ -12,9 +12,12 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Any, Callable
 
 from . import (
+    _bisect,
     _certificate,
     _containers,
     _docker,
@@ -27,12 +30,15 @@ from . import (
     _release,
     _traefik,
     _tunnel,
+    _visitor,
 )
+from ._at_once import AtOnce, at_once
 
 _TAIL = 200  # lines of a log
 _LAPTOPS = 2000  # of the SSH server's, which strangers write as well
-_SHORT = 15  # seconds for a command in a container
-_WORKERS = 6  # questions that one agent's chain is asked at once
+_SHORT = 5  # seconds for a command in a container
+LIMIT = 16.5  # seconds until what hangs is left behind
+_NO_PAGE = {"status": 0, "streamlit": False}
 _WHEN = re.compile(r"^[0-9T:.+Z-]+ ")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TRAEFIK_WORRIES = re.compile(r"\b(ERR|WRN|ERROR|error)\b|level=(error|warning)")
@@ -48,7 +54,7 @@ _CONNECT = (
 def log(container: dict[str, Any], tail: int = _TAIL) -> list[str]:
     """Of its last start: what it said before is over."""
     words = ("--tail", str(tail), "--since", container["State"]["StartedAt"])
-    _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=20)
+    _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=8)
     return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
 
 
@@ -84,6 +90,12 @@ def health_path(probe_path: str) -> str:
     """Next to Streamlit's WebSocket; at the root for what has another one."""
     stream, health = "/_stcore/stream", "/_stcore/health"
     return probe_path[: -len(stream)] + health if probe_path.endswith(stream) else health
+
+
+def no_way(visit: list[dict[str, Any]]) -> str:
+    """Why a container's visitor met nobody, where a busy Docker gave no time to ask for that alone."""
+    met = [one for one in visit if one["status"] or one["late"]]
+    return "" if met or not visit else str(visit[0]["told"])
 
 
 def answer(known: dict[str, Any], name: str, wanted: bool, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -204,44 +216,97 @@ class Chain:
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
         self.state = _release.State()
+        self.visiting = False  # whether it is asked what a visitor does
+        self.seconds = LIMIT
 
-    def gather(self, known: dict[str, Any]) -> dict[str, Any]:
+    def gather(self, known: dict[str, Any], more: dict[str, int]) -> dict[str, Any]:
         """Everything at once, but for what rests on another answer; `known` are answers that there are already."""
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            proxy = pool.submit(self.server.traefik_facts, self.root, self.name)
-            container = pool.submit(self.container_facts)
-            chain = [pool.submit(question, known) for question in (self.ask_nginx, self.ask_traefik)]
-            self.look()
-            env = self.env()
-            target = self.target(env)
-            resolved = self.resolve(target)
-            chain.append(pool.submit(self.ask_tunnel, known, target, resolved["addresses"]))
-            reach, page = (pool.submit(work, target, resolved["addresses"]) for work in (self.reach, self.page))
-            found = {
-                "error": self.server.error,
-                "time": time.time(),
-                **_files.room(self.root),
-                "env": {"target": env},
-                "target": target,
-                "resolved": resolved,
-                "forwarding": (_files.readable("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
-                **self.files(target),
-                "routers": self.routers(),
-                "ca_path": self.ca_path(),
-                "reach": reach.result(),
-                "page": page.result(),
-                "container": {**container.result(), "target": self.used()} if self.container else {},
-                "traefik": proxy.result(),
-                **({"ssh": self.ssh()} if self.by_ssh else {}),
-            }
-            probes = {name: answer for asked in chain for name, answer in asked.result().items()}
-        return {"found": found, "probes": probes}
+        group, words = AtOnce(self.seconds), state(self.container) if self.container else {}
+        proxy = group.begin("Traefik's own word", partial(self.server.traefik_facts, self.root, self.name), {})
+        container = group.begin("the container's own word", self.container_facts, words)
+        nginx = group.begin("nginx", partial(self.ask_nginx, known), {"nginx": {}})
+        traefik = group.begin("Traefik", partial(self.ask_traefik, known), {"traefik": {}, "routed": {}})
+        ssh = group.begin("the SSH server's own word", self.ssh, {}) if self.by_ssh else None
+        env, target, resolved = group.begin("the tunnel's address", self.aim, self.aimed())()
+        addresses = resolved["addresses"]
+        tunnel = group.begin("the tunnel", partial(self.ask_tunnel, known, target, addresses), {"tunnel": {}})
+        visits = group.begin("visitors on the server", partial(self.visits, target, resolved, more, group), {})
+        reach = group.begin("the container's way", partial(self.reach, target, addresses), "")
+        page = group.begin("the app's health page", partial(self.page, target, addresses), dict(_NO_PAGE))
+        found = {
+            "error": self.server.error,
+            "time": time.time(),
+            **_files.room(self.root),
+            "env": {"target": env},
+            "target": target,
+            "resolved": resolved,
+            "forwarding": (_files.readable("/proc/sys/net/ipv4/ip_forward") or b"1").strip() != b"0",
+            **self.files(target),
+            "routers": self.routers(),
+            "ca_path": self.ca_path(),
+            "page": page(),
+            "container": {**container(), "target": self.used()} if self.container else {},
+            "traefik": proxy(),
+            **({"ssh": ssh()} if ssh else {}),
+        }
+        probes, visited = {**tunnel(), **nginx(), **traefik()}, visits()
+        found["reach"] = reach() or no_way(visited.get("container", []))
+        return {"found": found, "probes": probes, "visits": visited, "late": group.late}
+
+    def aim(self) -> tuple[str, str, dict[str, Any]]:
+        """The target of .env, the active one, and its addresses."""
+        self.look()
+        env = self.env()
+        target = self.target(env)
+        return env, target, self.resolve(target)
+
+    def aimed(self) -> tuple[str, str, dict[str, Any]]:
+        """Where neither the container nor DNS answers in time."""
+        env = self.env()
+        nobody = {"by": "server", "addresses": [], "error": "Temporary failure in name resolution", "overridden": ""}
+        return env, self.target(env), self.socket() if self.by_ssh else nobody
+
+    def socket(self) -> dict[str, Any]:
+        """What the laptop brings, which needs no name."""
+        place = _tunnel.socket(self.root, self.name)
+        return {"by": "server", "addresses": [place], "error": "", "overridden": ""}
 
     def look(self) -> None:
         """What the container says of itself."""
         if self.container and alive(self.container):
             with contextlib.suppress(_docker.DockerError):  # what cannot be asked is not known
                 self.state = _containers.state(self.container["Id"])
+
+    def visits(
+        self, target: str, resolved: dict[str, Any], more: dict[str, int], group: AtOnce
+    ) -> dict[str, list[dict[str, Any]]]:
+        """What a visitor gets at each place of this server; `more` questions only, where there are some."""
+        if not self.visiting or self.server.error:
+            return {}
+        seconds = min(_visitor.SECONDS, group.left - 2 * _visitor.GRACE)
+        silence = max(0.0, min(_visitor.SILENCE, seconds - _visitor.BESIDES))
+        plan = _visitor.plan(self.agent, silence=silence, seconds=seconds)
+        places, own = self.places(target, resolved), _visitor.own_names(self.agent)
+        if not more:
+            return _bisect.tour(places, plan, own)
+        again = _bisect.again(plan, more)
+        work = {place.name: partial(_visitor.visit, place, again, own) for place in places}
+        return at_once(work, again.seconds + _visitor.GRACE)
+
+    def places(self, target: str, resolved: dict[str, Any]) -> list[_visitor.Place]:
+        """From Traefik, whatever its certificate, to the server's own way to the tunnel."""
+        agent, addresses = self.agent, tuple(resolved["addresses"][:1])
+        public = str(agent["public_origin"])
+        found = [_visitor.Place("traefik", public, ("127.0.0.1",), public, verify=False)]
+        address = _docker.address(self.container) if self.container and alive(self.container) else ""
+        if address:
+            found.append(_visitor.Place("nginx", f"http://{agent['domain']}", (address,), public))
+        origin = _questions.tunnel_origin(agent, target)
+        headers = _questions.tunnel_headers(agent, origin)
+        tunnel = _visitor.Place("tunnel", target, addresses, origin, headers, self.ca_path())
+        if addresses and address and resolved["by"] == "container":
+            found.append(replace(tunnel, name="container", inside=self.container["Id"] if self.container else ""))
+        return [*found, tunnel] if addresses else found
 
     # --- The questions ------------------------------------------------------------------------------------------------
 
@@ -352,10 +417,9 @@ class Chain:
 
     def resolve(self, target: str) -> dict[str, Any]:
         """As the container sees it; its DNS is not the server's."""
-        url = _http.parse_url(target)
         if self.by_ssh:
-            place = _tunnel.socket(self.root, self.name)
-            return {"by": "server", "addresses": [place], "error": "", "overridden": ""}
+            return self.socket()
+        url = _http.parse_url(target)
         if self.container and alive(self.container):
             output = _containers.execute(self.container["Id"], "getent", "ahosts", url.host, timeout=_SHORT)[1]
             found = in_order([line.split()[0] for line in output.splitlines() if line.split()])
@@ -383,7 +447,7 @@ class Chain:
         port, failure = str(_http.parse_url(target).port), ""
         for address in addresses[:3]:
             words = ("bash", "-c", _CONNECT, address, port)
-            status, _output, error = _containers.execute(self.container["Id"], *words, timeout=_SHORT)
+            status, _output, error = _containers.execute(self.container["Id"], *words, timeout=_SHORT + 3)
             status -= _ANSWERED
             if status == 0:
                 return "connected"
@@ -396,7 +460,7 @@ class Chain:
     def page(self, target: str, addresses: list[str]) -> dict[str, Any]:
         """Streamlit's health page: what answers it with `ok` is one."""
         if not addresses:
-            return {"status": 0, "streamlit": False}
+            return dict(_NO_PAGE)
         url = _http.parse_url(target + health_path(self.agent["probe_path"]))
         headers = _questions.tunnel_headers(self.agent, self.agent["public_origin"])
         more = {**headers, "User-Agent": "locki.vaettir", "Connection": "close"}
@@ -511,11 +575,14 @@ def gather(
     container: dict[str, Any] | None = None,
     probes: dict[str, Any] | None = None,
     server: Server | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """`found` and `probes` of an agent's chain, for _diagnosis.
+    """`found`, `probes`, `visits` and what was `late` of an agent's chain, for _diagnosis.
 
     `agent` are its settings (_questions.OPTIONS), `ca_path` is the authority of Traefik's certificate. `container` is
     looked at instead of the agent's current one, `probes` are answers that are not asked for again, `server` is what
-    the chains of several agents share.
+    the chains of several agents share. `more`: Chain.visiting and Chain.seconds, and the questions to be asked again.
     """
-    return Chain(server or Server(project), root, agent, ca_path, container).gather(probes or {})
+    chain = Chain(server or Server(project), root, agent, ca_path, container)
+    chain.visiting, chain.seconds = more.get("visiting", False), more.get("seconds", LIMIT)
+    return chain.gather(probes or {}, more.get("again") or {})

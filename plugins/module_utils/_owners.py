@@ -93,6 +93,10 @@ class Leaving(Owners):
         self.expected = Expectation(offline=False, anything=not good)
         return found
 
+    @property
+    def visited(self) -> bool:
+        return False
+
     def question(self) -> dict[str, Any]:
         """Nobody may declare the agent any more, so it is asked where it was verified."""
         last = self.store.facts(self.previous.release) if self.previous.release else {}

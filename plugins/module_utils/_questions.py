@@ -12,8 +12,9 @@ from . import _names
 FOREIGN_ORIGIN = "https://foreign.example"  # of a page that must not get in
 # More than nginx' own limit of 1 MB, which a hand-made conf has. No byte of it travels.
 UPLOAD = 2 << 20
-TIMEOUT = 10  # seconds for a question to the tunnel
-CHAIN_TIMEOUT = 15  # seconds where nginx waits for the tunnel in between
+STREAMLIT = "/_stcore/stream"  # the end of the path of its WebSocket
+TIMEOUT = 8  # seconds for a question to the tunnel
+CHAIN_TIMEOUT = 12  # seconds where nginx waits for the tunnel in between
 ELSEWHERE_TIMEOUT = 5  # seconds, where only whether there is an answer counts
 _ALLOWS_UPLOAD = re.compile("([2-9]|[0-9]{2,})[mM]|[0-9]+[gG]")
 

@@ -8,7 +8,7 @@ import re
 from typing import Any, Callable
 
 from . import _tunnel
-from ._chain import APP, BROKEN, SSH_CONNECTION, SSH_SERVER, Chain, Match, Question, Rule, answer
+from ._chain import APP, BROKEN, DEPENDS, NGINX, SSH_CONNECTION, SSH_SERVER, Chain, Match, Question, Rule, answer
 
 _ENDED = ("closed", "no_answer")  # a connection that sshd ends without a word: there is none on the laptop's side
 _NOBODY = ("refused", "unreachable")
@@ -76,7 +76,8 @@ def _connections(chain: Chain) -> int:
     return int((_server(chain).get("connections") or {}).get(str(chain.agent.get("name", "")), 0))
 
 
-def _words(chain: Chain) -> dict[str, str]:
+def words(chain: Chain) -> dict[str, str]:
+    """What sentences may name besides."""
     agent = chain.agent
     known = all(agent.get(name) for name in ("name", "domain", "target_url", "tunnel_port"))
     container = f"{agent.get('project', 'vaettir')}-tunnel-ssh-1"
@@ -90,14 +91,16 @@ def _words(chain: Chain) -> dict[str, str]:
     }
 
 
-def _rule(name: str, question: str, wrong: str, fix: str, applies: Callable[[Chain], Match]) -> Rule:
+def _rule(
+    name: str, question: str, wrong: str, fix: str, applies: Callable[[Chain], Match], verdict: str = BROKEN
+) -> Rule:
     """One whose sentences may name what this part knows."""
 
     def match(chain: Chain) -> Match:
         found = applies(chain)
-        return found and {**_words(chain), **(found if isinstance(found, dict) else {})}
+        return found and {**words(chain), **(found if isinstance(found, dict) else {})}
 
-    return Rule(name, question, BROKEN, wrong, fix, match)
+    return Rule(name, question, verdict, wrong, fix, match)
 
 
 def _reason(chain: Chain, *reasons: str) -> bool:
@@ -135,7 +138,13 @@ def _told(chain: Chain) -> str:
 
 def _server_told(chain: Chain) -> str:
     server = _server(chain)
-    return ", ".join(str(server[key]) for key in ("status", "health") if server.get(key)) or "there is none"
+    told = ", ".join(str(server[key]) for key in ("status", "health") if server.get(key))
+    return told or ("there is none" if _ssh(chain) else "")
+
+
+def _mounted_told(chain: Chain) -> str:
+    mounted = _ssh(chain).get("mounted")
+    return "" if mounted is None else "there" if mounted else "not there"
 
 
 QUESTIONS = (
@@ -146,6 +155,7 @@ QUESTIONS = (
     Question(
         "ssh_port", SSH_SERVER, "its port, from the control node", lambda chain: str(chain.control.get("ssh", ""))
     ),
+    Question("ssh_folder", NGINX, "the laptop's folder in {container}", _mounted_told),
 )
 
 _RUN = "on the laptop: `{laptop}`"
@@ -303,7 +313,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "ssh_not_mounted",
-        "ssh_server",
+        "ssh_folder",
         "the container {container} does not have the agent's folder, so its nginx cannot reach the laptop",
         "`{deploy}`",
         lambda chain: _ssh(chain).get("mounted") is False,
@@ -326,5 +336,6 @@ RULES: tuple[Rule, ...] = (
             and chain.control.get("ssh", "connected") != "connected"
             and {"outside": chain.control["ssh"]}
         ),
+        DEPENDS,
     ),
 )

@@ -75,6 +75,7 @@ class Verification:
     direct: Answer = Answer("ok")
     untrusted: Answer | None = None  # what is wrong with a certificate that may still be under way
     asked: bool = True
+    visit: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)  # through Traefik
 
     def failed(self, expected: Expectation) -> Answer | None:
         """The first answer that is not good enough."""
@@ -170,6 +171,7 @@ class View:
     expected: Expectation
     baseline: Verification | None = None
     old_serves: bool = False  # a replaced container still serves
+    whole: bool = False  # whether all that a visitor does is asked, or the handshake and its like
 
     def judge(self, found: Verification) -> Verdict:
         if self.old_serves and self.baseline and self._is_the_old_one(found, self.baseline):
@@ -257,7 +259,7 @@ def release(agent: Agent) -> Outcome:
                     deadline.begin(undo)
                     agent.switch(plan, trial, undo)
                     check_switched(agent)
-                view = View(agent.expected, baseline, old_serves=plan.action == "replace")
+                view = View(agent.expected, baseline, plan.action == "replace", whole=bool(plan.action))
                 verification = agent.verify(bool(plan.action), view)
                 verdict = view.judge(verification)
                 explained = agent.explain(verdict.failed) if verdict.word != BETTER else ""

@@ -282,6 +282,7 @@ class Frames:
         self._skip = 0  # bytes of a message that are still to come
         self._fragmented = False
         self._rest = FRAME_LIMIT
+        self.messages = 0  # whose last frame has begun
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Opcode and payload of the control frames that are complete now."""
@@ -341,3 +342,4 @@ class Frames:
         if (opcode == CONTINUATION) != self._fragmented:
             raise FrameError("bad_frame", "a fragment that continues nothing, or a message that breaks into another")
         self._fragmented = not final
+        self.messages += final

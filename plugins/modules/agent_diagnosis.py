@@ -14,6 +14,10 @@ description:
     The report says which hop is broken, why, and what fixes it.
   - The control node asks what only it can while the server is asked. That is the public name, and the tunnel where the
     server does not get there.
+  - A visitor's browser is the measure. Its page, scripts and WebSocket are asked for at every hop, which takes at most
+    60 requests through the tunnel for an agent that works, and about twice as many where something is wrong. The app
+    notices requests for its page and some WebSockets. Streamlit runs its script once for each of those.
+  - What hangs is left behind, so that all of it ends within 30 seconds.
   - Changes nothing. A server that cannot be reached is a diagnosis, and no failure of the task.
 author:
   - the locki.vaettir authors (@locki)
@@ -133,10 +137,22 @@ options:
     description: PEM file of the authority to trust for the public names, on the control node.
     type: str
     default: ''
+  again:
+    description: >-
+      How often each of a visitor's questions is asked, by agent, instead of all that a visitor does. The diagnosis
+      asks twice what it is not sure of.
+    type: dict
+    default: {}
+  app_url:
+    description: >-
+      Where the app listens, for a control node that is the laptop, as in V(http://127.0.0.1:8501). It is asked there,
+      and so is ngrok's local API.
+    type: str
+    default: ''
 notes:
   - Internal to the collection, so it may change in any version.
-  - O(names), O(only), O(errors), O(address), O(tls) and O(tls_ca) are for the control node. The server does not need
-    them.
+  - O(names), O(only), O(errors), O(address), O(tls), O(tls_ca) and O(app_url) are for the control node. The server
+    does not need them.
 """
 
 EXAMPLES = r"""
@@ -181,6 +197,15 @@ agents:
         Answers of the tunnel, of the one that is declared where another one is active and silent, of nginx, of Traefik,
         and of Traefik whatever its certificate, as M(locki.vaettir.websocket_probe) returns them. Empty for a question
         that was not asked.
+      type: dict
+    late:
+      description: What was not waited for.
+      type: list
+      elements: str
+    visits:
+      description: >-
+        What a visitor gets at V(traefik), V(nginx), from the agent's V(container) to the tunnel, and from the server to
+        the V(tunnel): a list of answers each. Empty where nobody could ask.
       type: dict
     found:
       description: Facts.
@@ -282,29 +307,41 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.locki.vaettir.plugins.module_utils import _facts, _module, _questions, _stack
+from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _docker,
+    _facts,
+    _module,
+    _questions,
+    _stack,
+)
+from ansible_collections.locki.vaettir.plugins.module_utils._at_once import AtOnce
 
-AT_ONCE = 4  # agents
+AT_ONCE = 24  # agents: most of the time they wait
+DOCKER_LIMIT = 8.0  # seconds for one of its commands
+MUTE: dict[str, Any] = {"docker": {"installed": True, "version": "", "error": "no answer"}}
 
 
-def ask(server: _facts.Server, root: str, ca_path: str, agent: dict[str, Any]) -> dict[str, Any]:
+def ask(server: _facts.Server, params: dict[str, Any], agent: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What is known of one agent; its failure is none of the others'."""
+    more = {"visiting": True, "seconds": seconds, "again": params["again"].get(agent["name"])}
     try:
-        found = _facts.gather(root, server.project, agent, ca_path, server=server)
+        found = _facts.gather(params["root"], server.project, agent, params["ca_path"], server=server, **more)
     except (*_module.STOPS, ValueError) as error:  # also of a question that cannot be asked
-        return {"name": agent["name"], "failed": _module.sentence(error, root)}
+        return {"name": agent["name"], "failed": _module.sentence(error, params["root"])}
     return {"name": agent["name"], **found}
 
 
 def collect(params: dict[str, Any]) -> dict[str, Any]:
     root = os.path.abspath(params["root"])
+    params = {**params, "root": root}
+    group = AtOnce(_facts.LIMIT)
     server = _facts.Server(params["project"])
     look = (root, params["ports"], params["project"], params["definition"], server.containers)
-    mute = bool(server.error) and not _stack.engine()["version"]
-    with ThreadPoolExecutor(1 + AT_ONCE) as pool:
-        stack = pool.submit(_stack.collect, *look)
-        agents = [] if mute else [pool.submit(ask, server, root, params["ca_path"], one) for one in params["agents"]]
-        return {"stack": stack.result(), "agents": [agent.result() for agent in agents]}
+    stack = group.begin("docker", lambda: _stack.collect(*look), {"root": root, **MUTE})
+    mute = bool(server.error) and not stack()["docker"]["version"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(ask, server, params, one, group.left) for one in params["agents"] if not mute]
+        return {"stack": stack(), "agents": [agent.result() for agent in asked]}
 
 
 def main() -> None:
@@ -321,9 +358,12 @@ def main() -> None:
             "address": {"type": "str", "default": ""},
             "tls": {"type": "str", "default": "acme"},
             "tls_ca": {"type": "str", "default": ""},
+            "again": {"type": "dict", "default": {}},
+            "app_url": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
+    _docker.LIMITS["seconds"] = DOCKER_LIMIT
     _module.finish(module, lambda: collect(module.params))
 
 

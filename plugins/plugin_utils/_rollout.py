@@ -64,6 +64,10 @@ def _row(server: str, agent: str, outcome: str) -> dict[str, Any]:
     return {**made, "seconds": None, "changed": False, "failed": outcome == FAILED, "notes": []}
 
 
+def problem(server: str, why: str) -> str:
+    return f"{server} cannot be asked ({why}): fix that and ask again."
+
+
 def names(agents: Any, only: Any) -> list[str]:
     """Of those that a run is about; an inventory that is not valid has none."""
     declared = agents if isinstance(agents, list) else []

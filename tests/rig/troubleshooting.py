@@ -28,7 +28,14 @@ It changes nothing:
 ansible-playbook locki.vaettir.diagnose_agent -e agent=ocapistaine
 ```
 
-Its exit status is 0 when the chain works, a warning included. `-e report_file=PATH` writes the same as JSON.
+The last thing on the screen is a sentence: every hop works, or which one is broken, why, and what fixes it. Where
+something is wrong a table with every answer stands above it. The exit status is 0 when the chain works, a warning
+included, and 2 otherwise. `-e report_file=PATH` writes the same as JSON.
+
+It takes about 15 s, and at most 30 s whatever hangs; what it did not wait for is named. It does what a visitor's
+browser does ([architecture.md](architecture.md#how-a-diagnosis-finds-the-hop)): at most 60 requests through the tunnel,
+and about twice as many where something is wrong. Where the control node is the laptop, `-e app_url=http://127.0.0.1:PORT`
+asks the app itself and ngrok's local API as well, and so tells app, ngrok agent and ngrok edge apart.
 
 The tables are what it said when each of these {faults} faults was made in a real chain, that of an agent `one` with the
 domain `one.vaettir.example`. It named the right hop of {right}. *Fixed* is whether what it prints was enough, for a

@@ -31,6 +31,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _probe,
     _release,
     _switch,
+    _visitor,
 )
 from ansible_collections.locki.vaettir.plugins.modules import agent_release
 
@@ -499,6 +500,7 @@ def install(monkeypatch: pytest.MonkeyPatch, docker: Docker) -> None:
     monkeypatch.setattr(_docker, "docker", docker)
     monkeypatch.setattr(_engine, "request", docker.request)
     monkeypatch.setattr(_probe, "ask", lambda **words: docker.ask(**words))
+    monkeypatch.setattr(_visitor, "visit", lambda *_words: [])
     monkeypatch.setattr(_containers, "leave_behind", docker.leave_behind)
     monkeypatch.setattr(_containers, "use_up_kept", lambda _origin: None)
     nothing = {"broken": "", "why": "", "findings": []}

@@ -43,6 +43,10 @@ SSH: dict[str, Any] = {
     "agent.tunnel_port": 2222,
     "agent.target_url": "http://localhost:8501",
     "found.target": "http://localhost:8501",
+    "found.env.target": "http://localhost:8501",
+    "found.container.target": "http://localhost:8501",
+    "found.resolved": {"by": "server", "addresses": ["/srv/app"], "error": "", "overridden": ""},
+    "found.reach": "",
     "found.ssh": {"server": SERVER, "keys": 1, "fingerprint": "SHA256:host", "mounted": True},
     "control.ssh": "connected",
 }
@@ -52,7 +56,7 @@ def _server(**more: Any) -> dict[str, Any]:
     return {**SSH, "found.ssh": {**SSH["found.ssh"], "server": {**SERVER, **more}}}
 
 
-def _gone(*lines: str, connections: int = 0) -> dict[str, Any]:
+def gone(*lines: str, connections: int = 0) -> dict[str, Any]:
     told = [LINES[line] for line in lines]
     return {**_server(lines=told, connections={"ocapistaine": connections}), "probes.tunnel": GONE}
 
@@ -61,6 +65,7 @@ def _tunnel(**told: Any) -> dict[str, Any]:
     return {**SSH, "probes.tunnel": {**GONE, **told}}
 
 
+NOT_MOUNTED = {**SSH, "found.ssh": {**SSH["found.ssh"], "mounted": False}}
 BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("ssh_app_not_listening", _tunnel(reason="closed")),
     ("ssh_app_silent", _tunnel(reason="timeout")),
@@ -77,31 +82,31 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         "ssh_app_websocket",
         {**_tunnel(reason="not_a_websocket", status=200), "agent.profile": "generic"},
     ),
-    ("ssh_wrong_key", _gone("wrong_key")),
-    ("ssh_offline", _gone("others_wrong_key")),
-    ("ssh_other_folder", _gone("accepted", "folder")),
-    ("ssh_tcp", _gone("accepted", "tcp", connections=1)),
-    ("ssh_shell", _gone("accepted", "shell", "left")),
-    ("ssh_offline", _gone("accepted", "shell", "left", "accepted", "left")),
-    ("ssh_offline", _gone("from", "second", "shell", "folder")),
-    ("ssh_offline", _gone("from", "knock")),
-    ("ssh_offline", _gone("accepted", "left", "bot", "bot_left")),
-    ("ssh_asleep", _gone("accepted", "asleep", "bot")),
-    ("ssh_asleep", _gone("accepted", "asleep", "forger")),
-    ("ssh_wrong_user", _gone("user")),
-    ("ssh_wrong_user", _gone("bot")),
-    ("ssh_wrong_user", _gone("accepted", "left", "user")),
-    ("ssh_unknown_host", _gone("host")),
-    ("ssh_old_client", _gone("old")),
-    ("ssh_penalty", _gone("wrong_key", "penalty")),
-    ("ssh_no_forward", _gone("accepted", connections=1)),
-    ("ssh_asleep", _gone("accepted", "asleep")),
-    ("ssh_offline", _gone("accepted", "left")),
-    ("ssh_offline", _gone()),
+    ("ssh_wrong_key", gone("wrong_key")),
+    ("ssh_offline", gone("others_wrong_key")),
+    ("ssh_other_folder", gone("accepted", "folder")),
+    ("ssh_tcp", gone("accepted", "tcp", connections=1)),
+    ("ssh_shell", gone("accepted", "shell", "left")),
+    ("ssh_offline", gone("accepted", "shell", "left", "accepted", "left")),
+    ("ssh_offline", gone("from", "second", "shell", "folder")),
+    ("ssh_offline", gone("from", "knock")),
+    ("ssh_offline", gone("accepted", "left", "bot", "bot_left")),
+    ("ssh_asleep", gone("accepted", "asleep", "bot")),
+    ("ssh_asleep", gone("accepted", "asleep", "forger")),
+    ("ssh_wrong_user", gone("user")),
+    ("ssh_wrong_user", gone("bot")),
+    ("ssh_wrong_user", gone("accepted", "left", "user")),
+    ("ssh_unknown_host", gone("host")),
+    ("ssh_old_client", gone("old")),
+    ("ssh_penalty", gone("wrong_key", "penalty")),
+    ("ssh_no_forward", gone("accepted", connections=1)),
+    ("ssh_asleep", gone("accepted", "asleep")),
+    ("ssh_offline", gone("accepted", "left")),
+    ("ssh_offline", gone()),
     ("ssh_server_missing", {**SSH, "found.ssh": {**SSH["found.ssh"], "server": {}}, "probes.tunnel": GONE}),
     ("ssh_server_stopped", {**_server(running=False, status="exited", log=""), "probes.tunnel": GONE}),
     ("ssh_folder", _tunnel(reason="unreachable", error="no way to /srv/app: Permission denied")),
-    ("ssh_not_mounted", {**SSH, "found.ssh": {**SSH["found.ssh"], "mounted": False}}),
-    ("ssh_keys_gone", {**_gone(), "found.ssh": {**SSH["found.ssh"], "keys": 0}}),
-    ("ssh_port_closed", {**_gone(), "control.ssh": "timed out"}),
+    ("ssh_not_mounted", NOT_MOUNTED),
+    ("ssh_keys_gone", {**gone(), "found.ssh": {**SSH["found.ssh"], "keys": 0}}),
+    ("ssh_port_closed", {**gone(), "control.ssh": "timed out"}),
 ]

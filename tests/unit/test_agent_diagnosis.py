@@ -19,6 +19,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _probe,
     _questions,
     _release,
+    _visitor,
 )
 from ansible_collections.locki.vaettir.plugins.modules import agent_diagnosis
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _call
@@ -181,6 +182,19 @@ def test_reach(tmp_path: Path, docker: Docker, said: tuple[int, str, str], reach
     assert _facts.gather(str(tmp_path), "vaettir", COMPLETE)["found"]["reach"] == reach
 
 
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([], ""),
+        ([{"told": "refused"}, {"told": "refused"}], "refused"),
+        ([{"told": "refused"}, {"status": 200}], ""),
+        ([{"late": True}], ""),
+    ],
+)
+def test_a_container_whose_visitors_meet_nobody(answers: list[dict[str, Any]], told: str) -> None:
+    assert _facts.no_way([_visitor.seen("page", **one) for one in answers]) == told
+
+
 @pytest.mark.usefixtures("docker")
 def test_one_agents_failure_is_none_of_the_others(
     tmp_path: Path, hops: Hops, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -270,6 +284,20 @@ def test_nothing_is_asked_from_outside_where_it_is_not_wanted(diagnose: Any, hop
     settings = {**COMPLETE, "ca_certificate": "", "from_outside": False}
     diagnose(_call.Called(healthy()), agents=[settings])
     assert hops.asked == []
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_who_answers_otherwise_from_outside_is_asked_again(
+    diagnose: Any, monkeypatch: pytest.MonkeyPatch, settles: bool
+) -> None:
+    """The two were asked at moments of their own."""
+    answers = [answered("no_route", 404), answered() if settles else answered("no_route", 404)]
+    monkeypatch.setattr(_probe, "ask", lambda *_words, **_options: answers.pop(0))
+    monkeypatch.setattr(_visitor, "visit", lambda *_words: [])
+    monkeypatch.setattr(control_node, "addresses", lambda _host: ["127.0.0.1"])
+    (one,) = diagnose(_call.Called(healthy()))["diagnoses"]
+    assert answers == []
+    assert (one["broken"], one["rule"] == "public_other") == ((False, False) if settles else (True, True))
 
 
 @pytest.mark.usefixtures("hops")

@@ -579,7 +579,7 @@ HEALTHY_CHAINS: dict[str, dict[str, Any]] = {
 def test_no_false_alarm(name: str) -> None:
     made = _diagnosis.diagnosis(facts(HEALTHY_CHAINS[name]))
     assert [(one["rule"], one["why"]) for one in made["findings"] if one["rule"]] == []
-    assert made["sentence"].endswith("every hop that could be asked works.")
+    assert made["sentence"].endswith("every hop that could be asked works; nobody asked from outside.")
 
 
 def test_what_could_not_be_asked_is_no_fault() -> None:
@@ -603,11 +603,34 @@ def test_the_sentence_names_hop_reason_and_fix() -> None:
 
 
 def test_lines_are_a_table_and_the_sentence() -> None:
-    made = _diagnosis.diagnosis(HEALTHY)
+    made = _diagnosis.diagnosis(facts(stopped("exited")))
     lines = _diagnosis.lines(made)
     assert lines[0].split() == ["HOP", "ASKED", "FOUND", "VERDICT"]
     assert len(lines) == len(made["findings"]) + 4
     assert lines[-2] == made["sentence"]
+
+
+def test_a_healthy_chain_is_one_line_with_its_seconds() -> None:
+    made = _diagnosis.diagnosis({**HEALTHY, "seconds": 12.4})
+    assert _diagnosis.lines(made) == ["", made["sentence"], ""]
+    assert "every hop that could be asked works (12 s); nobody asked from outside." in made["sentence"]
+
+
+def test_what_was_not_waited_for_is_named() -> None:
+    for changes in ({}, stopped("exited")):
+        told = _diagnosis.diagnosis({**facts(changes), "late": ["Traefik"]})["sentence"]
+        assert told.endswith(" Not waited for: Traefik.")
+
+
+@pytest.mark.parametrize(
+    ("hop", "rule", "asks"),
+    [
+        *(("DNS", "public_other", True), ("DNS", "visitor", True), ("ngrok edge", "visitor", True)),
+        *(("DNS", "dns_none", False), ("app", "visitor", False), ("", "", False), ("Traefik", "visitor", False)),
+    ],
+)
+def test_where_two_machines_are_compared_both_are_asked_again(hop: str, rule: str, asks: bool) -> None:
+    assert _diagnosis.is_between_askers({"hop": hop, "rule": rule}) == asks
 
 
 @pytest.mark.parametrize(

@@ -195,3 +195,42 @@ def test_a_run_that_released_nothing_has_no_report(monkeypatch: pytest.MonkeyPat
     if said == "failed":
         run.callback.v2_runner_on_failed(result("a", "ansible.builtin.assert", msg="agent 'x' is not declared"))
     assert run.ends() == ""
+
+
+def diagnosed(agent: str, broken: bool) -> dict[str, Any]:
+    findings = [{"hop": "app", "asked": "a page", "found": "500", "verdict": "broken" if broken else "ok"}]
+    return {"sentence": f"{agent}'s sentence.", "broken": broken, "findings": findings}
+
+
+def test_the_sentences_of_a_diagnosis_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, "")
+    run.callback.v2_runner_on_ok(result("b", report.DIAGNOSIS, diagnoses=[diagnosed("three", False)]))
+    run.callback.v2_runner_on_ok(
+        result("a", report.DIAGNOSIS, diagnoses=[diagnosed("one", True), diagnosed("two", False)])
+    )
+    with pytest.raises(SystemExit) as end:
+        run.ends()
+    assert end.value.code == 2
+    lines = run.said.strip().splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["HOP", "ASKED", "FOUND", "VERDICT"],
+        ["app", "a", "page", "500", "broken"],
+        [],
+    ]
+    assert lines[3:] == ["one's sentence.", "two's sentence.", "three's sentence."]
+
+
+def test_a_healthy_diagnosis_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, "")
+    run.callback.v2_runner_on_ok(result("a", report.DIAGNOSIS, diagnoses=[diagnosed("one", False)]))
+    assert run.ends() == "\none's sentence."
+
+
+def test_a_status_ends_with_the_server_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, "")
+    run.callback.v2_runner_on_ok(result("a", report.STATUS, problem=""))
+    assert run.ends() == ""
+    run.callback.v2_runner_on_ok(result("b", report.STATUS, problem="unreachable"))
+    with pytest.raises(SystemExit):
+        run.ends()
+    assert run.said.strip() == "b cannot be asked (unreachable): fix that and ask again."

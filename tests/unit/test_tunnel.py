@@ -7,6 +7,10 @@ from __future__ import annotations
 import base64
 import plistlib
 import re
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,17 +19,22 @@ import pytest
 import yaml
 from ansible_collections.locki.vaettir.plugins.filter import stack
 from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _agent,
+    _containers,
     _diagnosis,
     _docker,
+    _engine,
     _facts,
     _probe,
     _release,
     _server,
     _stack,
+    _switch,
     _tunnel,
+    _visitor,
 )
 
-from . import test_agents
+from . import ssh_faults, test_agents
 from .ssh_faults import SSH
 from .test_agent_settings import good, settings
 from .test_diagnosis import facts
@@ -203,7 +212,7 @@ def test_keys_are_no_part_of_a_release() -> None:
 def test_a_healthy_one_is_asked_the_questions_of_its_kind() -> None:
     made = _diagnosis.diagnosis(facts(SSH))
     hops = {one["hop"] for one in made["findings"]}
-    assert not made["broken"], made["sentence"]
+    assert not made["rule"], made["sentence"]
     assert {"ssh connection", "ssh server"} <= hops
     assert not {"ngrok agent", "ngrok edge"} & hops
     assert not {"ssh connection", "ssh server"} & {one["hop"] for one in _diagnosis.diagnosis(facts({}))["findings"]}
@@ -253,3 +262,114 @@ def test_the_active_release_says_which_way_it_goes(tmp_path: Path, conf_text: st
     store.adopt_current(_release.Current(made, []))
     for tunnel in ("ssh", "ngrok"):
         assert _facts.Chain(server, str(tmp_path), {"name": "one", "tunnel": tunnel}).by_ssh is by_ssh
+
+
+# --- a visitor, and whom he blames
+
+
+def visit(ok: bool = True, told: str = "answer 200") -> list[dict[str, Any]]:
+    return [_visitor.seen(_visitor.PAGE, ok=ok, told=told, status=200) for _time in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "changes", "rule", "hop"),
+    [
+        ((), {}, "", ""),
+        (("tunnel", "nginx", "traefik", "public"), {}, "visitor", "app"),
+        (("laptop", "tunnel", "nginx", "traefik", "public"), {}, "visitor", "app"),
+        (("-laptop", "tunnel", "nginx", "traefik", "public"), {}, "visitor", "ssh connection"),
+        (("nginx", "traefik", "public"), {}, "visitor", "nginx"),
+        (("traefik", "public"), {}, "visitor", "Traefik"),
+        (("public",), {}, "visitor", "DNS"),
+        (("-laptop", "tunnel", "nginx", "traefik", "public"), ssh_faults.gone(), "ssh_offline", "ssh connection"),
+        (("tunnel", "nginx", "traefik", "public"), ssh_faults.gone("wrong_key"), "ssh_wrong_key", "ssh connection"),
+        (("nginx", "traefik", "public"), ssh_faults.NOT_MOUNTED, "ssh_not_mounted", "nginx"),
+    ],
+)
+def test_the_first_place_that_fails_is_blamed(
+    bad: tuple[str, ...], changes: dict[str, Any], rule: str, hop: str
+) -> None:
+    asked = [*(["laptop"] if {"laptop", "-laptop"} & {*bad} else []), "tunnel", "nginx", "traefik", "public"]
+    visits = {name: visit(False, "answer 500") if name in bad else visit() for name in asked}
+    made = _diagnosis.diagnosis({**facts({**SSH, **changes}), "visits": visits})
+    assert (made["rule"], made["hop"]) == (rule, hop), made["sentence"]
+    assert not {"ngrok agent", "ngrok edge"} & {one["hop"] for one in made["findings"]}
+    assert "ngrok" not in made["sentence"]
+    if hop == "ssh connection":
+        assert "`ssh -NT " in made["fix"]
+
+
+def test_where_the_laptop_is_held_against_the_server_both_are_asked_again() -> None:
+    assert _diagnosis.is_between_askers({"hop": "ssh connection", "rule": "visitor"})
+    assert not _diagnosis.is_between_askers({"hop": "ssh connection", "rule": "ssh_offline"})
+
+
+def test_a_port_that_only_the_control_node_does_not_reach_breaks_nothing() -> None:
+    made = _diagnosis.diagnosis(facts({**SSH, "control.ssh": "timed out"}))
+    assert (made["rule"], made["broken"]) == ("ssh_port_closed", False)
+
+
+def test_what_the_ssh_server_did_not_say_in_time_is_no_fault() -> None:
+    made = _diagnosis.diagnosis(facts({**SSH, "found.ssh": {}}))
+    assert not made["rule"], made["sentence"]
+    assert {one["verdict"] for one in made["findings"] if one["hop"] == "ssh server"} == {"unknown", "ok"}
+
+
+@contextmanager
+def brought(place: str) -> Iterator[list[str]]:
+    """A laptop's app at a socket, and the heads of its requests."""
+    asked: list[str] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            asked.append(b"".join(iter(self.rfile.readline, b"\r\n")).decode())
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello")
+
+    Path(place).parent.mkdir(parents=True)
+    with socketserver.ThreadingUnixStreamServer(place, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield asked
+        server.shutdown()
+
+
+def test_the_server_visits_what_the_laptop_brings(tmp_path: Path) -> None:
+    """By the socket, for which nobody needs a name; as a diagnosis does, and a verification."""
+    root, server = str(tmp_path), SimpleNamespace(project="vaettir", containers=[], error="", root=str(tmp_path))
+    agent = {**good({**OWN, "profile": "generic"}), "ca_file": ""}
+    chain: Any = _facts.Chain(server, root, agent)  # type: ignore[arg-type]
+    target, resolved = chain.aimed()[1:]
+    assert resolved == chain.resolve(target)
+    place = next(one for one in chain.places(target, resolved) if one.name == "tunnel")
+    managed: Any = SimpleNamespace(settings=agent, server=server, name=agent["name"])
+    assert _agent.Managed._place(managed, "tunnel", {"origin": agent["public_origin"]}) == place
+    with brought(_tunnel.socket(root, agent["name"])) as asked:
+        found = _visitor.visit(place, _visitor.plan(agent, rounds=1), _visitor.own_names(agent))
+    assert [one["told"] for one in found if not one["ok"]] == []
+    assert found
+    assert all("Host: localhost:8000\r\n" in one for one in asked)
+
+
+def test_a_trial_has_what_the_laptop_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that must be online is one in its trial as well."""
+    asked: list[str] = []
+    mounts = [
+        {"type": "bind", "source": "/srv/tunnel/sockets/one", "target": _tunnel.INSIDE},
+        {"type": "bind", "source": "/srv/secrets/one", "target": "/etc/vaettir/secret"},
+    ]
+
+    def checked(*words: str, **_more: Any) -> str:
+        asked.extend(words)
+        return ""
+
+    monkeypatch.setattr(_engine, "model", lambda _root: {"services": {"one": {"volumes": mounts}}})
+    monkeypatch.setattr(_engine, "start", lambda _name, make: make())
+    monkeypatch.setattr(_docker, "checked", checked)
+    monkeypatch.setattr(_containers, "remove", lambda _name: None)
+    healthy = {"State": {"Health": {"Status": "healthy"}}}
+    monkeypatch.setattr(_containers, "wait_until", lambda *_words: healthy)
+    containers = _containers.Containers("vaettir", "one")
+    switch = _switch.Switch(str(tmp_path), _release.Store(str(tmp_path), "one"), containers, {})
+    image = {"Config": {"Labels": {_docker.AGENT_LABEL: "one"}}}
+    assert switch.start_trial("1", "image", image) == healthy
+    volumes = [word for word in asked if "/srv/" in word]
+    assert volumes == [f"--volume=/srv/tunnel/sockets/one:{_tunnel.INSIDE}:ro"]

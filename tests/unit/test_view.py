@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.locki.vaettir.plugins.action import agent_release
-from ansible_collections.locki.vaettir.plugins.module_utils import _probe, _websocket
+from ansible_collections.locki.vaettir.plugins.module_utils import _agent, _bisect, _probe, _visitor, _websocket
 from ansible_collections.locki.vaettir.plugins.module_utils._transaction import (
     BETTER,
     SAME,
@@ -50,6 +50,29 @@ def test_two_containers_may_answer_by_turns(
     view = View(Expectation(offline=not online), verification(before), beside)
     a_page_will_do = not online or itself not in _websocket.PAGES
     assert (view.judge(verification(through_traefik, itself)).word == BETTER) is (passes and a_page_will_do)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        ((), ("page",), WORSE),
+        (("page", "WebSocket"), ("WebSocket",), SAME),
+        (("WebSocket",), ("page", "WebSocket"), WORSE),
+        (("page",), (), BETTER),
+    ],
+)
+def test_what_visitors_missed_before_is_no_reason_to_undo(
+    before: tuple[str, ...], after: tuple[str, ...], word: str
+) -> None:
+    def visit(bad: tuple[str, ...]) -> list[dict[str, Any]]:
+        return [_visitor.seen(name, ok=name not in bad, status=200) for name in ("page", "WebSocket") for _ in "ab"]
+
+    ok = Answer("ok")
+    was, is_ = _bisect.worse(visit(before), ()), _bisect.worse(visit(after), visit(before))
+    baseline = Verification(_agent._visits_answer(was, ok, was_so=True) if was else ok)
+    failed = _bisect.failed(visit(before))
+    found = Verification(ok, _agent._visits_answer(is_, ok, is_.question in failed) if is_ else ok)
+    assert View(Expectation(), baseline).judge(found).word == word
 
 
 @pytest.mark.parametrize(

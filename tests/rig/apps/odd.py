@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -62,11 +63,31 @@ async def closing(request: web.Request, _value: str) -> web.StreamResponse | Non
     return websocket
 
 
+async def scripts(request: web.Request, _value: str) -> web.StreamResponse | None:
+    """Its page names a script that is gone."""
+    if request.path == "/gone.js":
+        raise web.HTTPNotFound
+    page = '<!doctype html><script src="/gone.js"></script>'
+    return web.Response(text=page, content_type="text/html") if request.path == "/" else None
+
+
+COUNT = itertools.count()
+
+
+async def half(_request: web.Request, _value: str) -> web.StreamResponse | None:
+    """Fails one time in two."""
+    if next(COUNT) % 2:
+        raise web.HTTPBadGateway
+    return None
+
+
 def healthy(request: web.Request) -> web.StreamResponse | None:
     return web.Response(text="ok") if request.path == "/_stcore/health" else None
 
 
-KINDS: dict[str, Before] = {kind.__name__: kind for kind in (error, login, password, policy, origin, closing)}
+KINDS: dict[str, Before] = {
+    kind.__name__: kind for kind in (error, login, password, policy, origin, closing, scripts, half)
+}
 
 
 async def main(port: int, kind: str, value: str = "") -> None:

@@ -189,8 +189,6 @@ FAULTS: dict[str, Fault] = {
         "ssh_keys_gone",
         lambda stand: shell(stand, f"cp {_KEYS} /tmp/keys; : > {_KEYS}", f"cp /tmp/keys {_KEYS}"),
     ),
-}
-MORE_FAULTS: dict[str, Fault] = {
     "a shell": ("ssh_shell", lambda stand: fails(stand, word="-NT ")),
     "another app": ("ssh_app_other", lambda stand: stays(stand, ":localhost:9000", ":localhost:4040")),
     "a laptop that just fell asleep": ("ssh_app_silent", lambda stand: stays(stand, asleep=0.1)),

@@ -300,6 +300,11 @@ agents:
           description: Traefik routers of all running containers, by their labels.
           type: list
           elements: dict
+        ssh:
+          description: >-
+            The SSH server with the laptops' connections, this agent's keys, and whether its container has the laptop's
+            folder. Only where the active release goes that way.
+          type: dict
 """
 
 import os

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""A tunnel of one's own for longer: releases with many open WebSockets through it, a flood, every fault, a move. 20 minutes."""
+"""A tunnel of one's own for longer: releases with many WebSockets, a flood, every fault, a move. 20 minutes."""
 
 from __future__ import annotations
 

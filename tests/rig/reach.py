@@ -50,11 +50,11 @@ class Reach(Stand):
         assert done.status == 0, done
         return done
 
-    def diagnose(self, folder: Path) -> dict[str, Any]:
+    def diagnose(self, folder: Path, **more: Any) -> dict[str, Any]:
         report = folder / "report.json"
         book, resolver = "locki.vaettir.diagnose_agent", scenario.current()["outside"]["ip"]
         done = playbook.run(
-            book, "-e", f"report_file={report}", extra={"vaettir_agents": [self.ssh]}, resolver=resolver
+            book, "-e", f"report_file={report}", extra={"vaettir_agents": [{**self.ssh, **more}]}, resolver=resolver
         )
         assert report.exists(), done
         (entry,) = json.loads(report.read_text(encoding="utf-8"))["agents"]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import load
+from tests.rig import load, playbook
 from tests.rig.laptop import ended
 from tests.rig.reach import AGENT, BACK, FAULTS, NGROK, PUBLIC, TUNNEL, Reach
 from tests.rig.releases import note, undisturbed
-from tests.rig.shell import wait_for
-from tests.rig.stand import converged
+from tests.rig.shell import run, wait_for
+from tests.rig.stand import HOME, converged
 
 RELEASES, SOCKETS, PER_SECOND = 20, 200, 40
 MEMORY = 30_000  # bytes for each open WebSocket, of the SSH server
@@ -99,3 +99,14 @@ def test_a_key_that_is_taken_out_is_disconnected_and_no_rollback_brings_it_back(
     stand.play("locki.vaettir.rollback_agent", "-e", f"agent={AGENT}", agent=second)
     assert stand.online() < BACK  # by ngrok, as the previous release was
     assert "Permission denied" in stand.laptop.fails()
+
+
+def test_a_removed_stack_takes_the_ssh_server_along(stand: Reach) -> None:
+    """A stopped one, too, which leaves what is another user's."""
+    stand.play(playbook.REMOVE, "-e", f"agent={AGENT}", "-e", "confirm=true", agent=stand.ssh)
+    left = "tunnel/sockets/left"
+    stand.shell(f"docker stop -t 1 {TUNNEL}; mkdir {left}; touch {left}/app; chown -R 1900000009 {left}", user="root")
+    stand.play("locki.vaettir.remove_stack", "-e", "confirm=true", agent=stand.ssh)
+    docker = "docker ps -aq; docker network ls -q -f name=tunnel-ssh; docker images -q vaettir-tunnel-ssh"
+    script = f"ls -d {HOME}/tunnel 2> /dev/null; {docker}"
+    assert run(["docker", "exec", stand.server, "bash", "-c", script]).stdout == ""

@@ -20,6 +20,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _diagnosis,
     _probe,
     _questions,
+    _tunnel,
     _visitor,
 )
 from ansible_collections.locki.vaettir.plugins.module_utils._at_once import AtOnce, at_once
@@ -71,11 +72,15 @@ def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[s
     if server.app_url:
         laptop = _visitor.Place("laptop", server.app_url.rstrip("/"), (), server.app_url.rstrip("/"))
         work["laptop"] = partial(_visitor.visit, laptop, plan, names)
+    if agent["tunnel"] == _tunnel.SSH:
+        work["ssh"] = partial(knock, (resolved or [agent["domain"]])[0], agent["tunnel_port"])
+    elif server.app_url:
         work["ngrok"] = ngrok
     done = at_once(work, plan.seconds + _visitor.GRACE)
+    known = {"addresses": resolved, "server_addresses": addresses(server.address)}
     return {
         "public": done.get("probe", {}),
-        "control": {"addresses": resolved, "server_addresses": addresses(server.address)},
+        "control": {**known, **({"ssh": done["ssh"]} if "ssh" in done else {})},
         "visits": {name: done[name] for name in ("public", "laptop") if name in done},
         "ngrok": done.get("ngrok", {}),
     }
@@ -91,9 +96,18 @@ def ngrok() -> dict[str, Any]:
         return {"error": str(error)}
 
 
+def knock(address: str, port: int) -> str:
+    """Whether a laptop would get through to the SSH server. It says nothing, so that sshd takes it for no laptop."""
+    try:
+        with _probe.connection(address, port, _questions.ELSEWHERE_TIMEOUT) as sock:
+            return "connected" if sock.recv(4) == b"SSH-" else "something else answers there"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def elsewhere(agent: dict[str, Any], found: dict[str, Any], tunnel: dict[str, Any]) -> dict[str, Any]:
     """The tunnel from the control node, where the server does not get there: whose fault is it?"""
-    if tunnel and (tunnel["status"] or "handshake" in tunnel["timings"]):
+    if "ssh" in found or (tunnel and (tunnel["status"] or "handshake" in tunnel["timings"])):
         return {}
     url, upgrade = f"{found['target']}{_questions.path(agent)}", _questions.upgrade(agent)
     return _probe.ask(url, upgrade=upgrade, timeout=_questions.ELSEWHERE_TIMEOUT)

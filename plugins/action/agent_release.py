@@ -13,7 +13,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible_collections.locki.vaettir.plugins.filter.diagnosis import addresses
-from ansible_collections.locki.vaettir.plugins.module_utils import _names, _probe, _questions, _websocket
+from ansible_collections.locki.vaettir.plugins.module_utils import _names, _probe, _questions, _tunnel, _websocket
 from ansible_collections.locki.vaettir.plugins.module_utils._server import PAGE
 from ansible_collections.locki.vaettir.plugins.module_utils._transaction import GOOD
 
@@ -86,6 +86,8 @@ class ActionModule(ActionBase):
             return {_names.conf_file(name): text}
         made = {_names.conf_file(name): self.render(conf, settings)}
         made[_names.fragment_file(name)] = self.render(self.templates["service"], settings)
+        if settings["tunnel_key"]:
+            made[_names.keys_file(name)] = _tunnel.authorized_keys(settings["tunnel_key"])
         if settings["ca_certificate"] and not page:
             made[_names.ca_file(name)] = self.text(str(Path(settings["ca_certificate"]).resolve()))
         return made

@@ -48,9 +48,10 @@ _value:
   type: dict
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _names
+from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _names, _tunnel
 
 PREFIX = "agent_proxy_"
 _UNSET = (None, "profile")  # nobody's choice: the profile's value, or what follows from the name
@@ -101,6 +102,8 @@ RULES: dict[str, _arguments.Rule] = {
     "stream_path": _names.fitting(_names.PATH_AND_QUERY_REGEX, "a path like /events?session=1, or nothing"),
     "target_url": _origin_of_target,
     "trusted_proxies": _names.network_error,
+    "tunnel_key": _tunnel.key_error,
+    "tunnel_port": _names.port_error,
     "tunnel_secret": _names.secret_error,
     "upstream_keepalive": _names.number(1, 65535),
     "visitor_burst": _names.number(1, 1_000_000),
@@ -142,7 +145,10 @@ def _worker_requests(settings: dict[str, Any]) -> int:
 
 def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     name = settings["name"]
-    settings["target_url"] = (settings["target_url"] or f"https://{name}.ngrok-free.app").removesuffix("/")
+    usual = f"https://{name}.ngrok-free.app"
+    if settings["tunnel"] == _tunnel.SSH:
+        usual = f"http://localhost:{settings['app_port']}"
+    settings["target_url"] = (settings["target_url"] or usual).removesuffix("/")
     settings["domain"] = _domain(settings)
     if settings["hsts_max_age"] is None and settings["public_port"] == 443:
         settings["hsts_max_age"] = HSTS_MAX_AGE
@@ -162,6 +168,26 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _tunnel_errors(settings: dict[str, Any], whose: str) -> Iterator[str]:
+    if settings["tunnel_key"] and settings["name"] in _tunnel.USERS:
+        yield (
+            f"agent name '{settings['name']}' is a user of the SSH server's own: choose another, or leave tunnel_key "
+            "out."
+        )
+    if settings["tunnel"] != _tunnel.SSH:
+        return
+    if not settings["tunnel_key"]:
+        yield (
+            f"tunnel_key{whose} is empty, but its tunnel is ssh: set it to the laptop's public key, as "
+            "`cat ~/.ssh/id_ed25519.pub` prints it there."
+        )
+    if not settings["target_url"].startswith("http://"):
+        yield (
+            f"target_url{whose} '{_names.masked(settings['target_url'])}' is not the app as the laptop reaches it: use "
+            f"http://localhost:{settings['app_port']}, or leave it out."
+        )
+
+
 def _own_errors(settings: dict[str, Any]) -> list[str]:
     """What the settings are together: a value of its own may be missing, or be there already."""
     whose, domain = f" of agent {settings['name']}", settings["domain"]
@@ -171,6 +197,7 @@ def _own_errors(settings: dict[str, Any]) -> list[str]:
         return [f"resolver{whose} is empty: use an address like 127.0.0.11."]  # nginx does not start without
     origins = [_public_origin(one, settings["public_port"]) for one in settings["domains"]]
     found = [
+        *_tunnel_errors(settings, whose),
         _names.domain_error(f"domain{whose}", domain),
         _arguments.twice_error(f"extra_domains{whose}", settings["extra_domains"], [domain]),
         _arguments.twice_error(f"extra_origins{whose}", settings["extra_origins"], origins),

@@ -72,7 +72,9 @@ def _owners_error(settings: dict[str, Any], stack: dict[str, Any], project: str,
     return ""
 
 
-def _error(settings: dict[str, Any], stack: dict[str, Any] | None, manage: bool, project: str, server: str) -> str:
+def _error(
+    settings: dict[str, Any], stack: dict[str, Any] | None, manage: bool, project: str, server: str, tunnels: bool
+) -> str:
     """What the settings alone do not tell."""
     name, certificate = settings["name"], settings["ca_certificate"]
     unread = certificate and _local_files.authority_error(f"ca_certificate of agent {name}", certificate)
@@ -80,6 +82,11 @@ def _error(settings: dict[str, Any], stack: dict[str, Any] | None, manage: bool,
         return f"{server}: {unread}"
     if stack is None:
         return ""
+    if settings["tunnel_key"] and not tunnels:
+        return (
+            f"tunnel_key of agent {name} has no SSH server on {server} to come to: set stack_tunnel to true, or leave "
+            "tunnel_key out."
+        )
     if manage and name in stack["owners_services"]:
         return f"agent name '{name}' is a service of the owner's in {stack['root']} on {server}: choose another."
     return "" if manage else _owners_error(settings, stack, project, server)
@@ -94,6 +101,7 @@ def agents_settings(
     project: str = "vaettir",
     page: str = "",
     gone: dict[str, Any] | None = None,
+    tunnels: bool = False,
 ) -> dict[str, Any]:
     wrong = gone_error(gone or {}) or _names.agents_error(entries)
     if wrong:
@@ -105,7 +113,7 @@ def agents_settings(
         made = agent_settings(entry, *rules, siblings=entries)
         told = _gone_setting(entry) or " ".join(made["errors"])
         error = f"{server}: {told}" if told else ""
-        error = error or _error(made["settings"], stack, manage, project, server)
+        error = error or _error(made["settings"], stack, manage, project, server, tunnels)
         if error:
             errors[entry["name"]] = error
         else:

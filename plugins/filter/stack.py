@@ -35,6 +35,7 @@ class Settings:
     tls: str
     traefik_stays: bool  # a deploy never replaces a Traefik that runs, an upgrade does
     remove_certificates: bool
+    tunnel_port: int = 0  # none
 
 
 def certificate_error(certificate: str, key: str) -> str:
@@ -62,6 +63,8 @@ RULES: dict[str, _arguments.Rule] = {
     "stack_http_port": _names.port_error,
     "stack_https_port": _names.port_error,
     "stack_docker_api_image": _names.image_error,
+    "stack_tunnel_base_image": _names.image_error,
+    "stack_tunnel_port": _names.port_error,
     "stack_traefik_image": _names.image_error,
     "stack_traefik_memory": _names.size("64m", "1024g"),
     "stack_traefik_pids": _names.number(64, 1_000_000),
@@ -75,6 +78,13 @@ def stack_errors(variables: dict[str, Any], options: dict[str, Any]) -> list[str
         return errors
     if values["stack_http_port"] == values["stack_https_port"]:
         errors.append(f"stack_https_port '{values['stack_https_port']}' is stack_http_port as well: choose another.")
+    if values["stack_tunnel"] and not values["stack_manage"]:
+        errors.append("stack_tunnel is true, but stack_manage is false: set one of them to the other's value.")
+    if values["stack_tunnel"] and values["stack_tunnel_port"] in (
+        values["stack_http_port"],
+        values["stack_https_port"],
+    ):
+        errors.append(f"stack_tunnel_port '{values['stack_tunnel_port']}' is Traefik's as well: choose another.")
     if values["stack_manage"] and values["stack_tls"] == "acme" and not values["stack_acme_email"]:
         errors.append(
             "stack_acme_email '' is not an e-mail address: set it, since the certificate authority wants one, "
@@ -137,13 +147,13 @@ def _engine_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
 
 def _folder_errors(found: dict[str, Any], wanted: Settings) -> Iterator[str]:
     """Of a project folder that is to be ours."""
-    names = {wanted.http_port: "stack_http_port"}
+    names = {wanted.http_port: "stack_http_port", wanted.tunnel_port: "stack_tunnel_port"}
     taken = [
         f"{names.get(one['port'], 'stack_https_port')} {one['port']} is taken by {one['by']}"
         for one in found["taken_ports"]
     ]
     if taken:
-        yield f"{wanted.server}: {'; '.join(taken)}: stop it, or choose another port for Traefik."
+        yield f"{wanted.server}: {'; '.join(taken)}: stop it, or choose another port."
     if found["compose_files"]:
         yield (
             f"{found['root']} on {wanted.server} has a {', '.join(found['compose_files'])} of its owner, which is "

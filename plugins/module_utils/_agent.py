@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from . import _bisect, _containers, _docker, _files, _names, _probe, _questions, _release, _remove, _visitor
+from . import _bisect, _containers, _docker, _files, _names, _probe, _questions, _release, _remove, _tunnel, _visitor
 from ._at_once import AtOnce, at_once
 from ._fileset import FileSet
 from ._plan import FRAGMENT, IMAGE_FILES, Aim, Plan, Runs, compare, nginx_differs
@@ -469,7 +469,8 @@ class Managed:
         live = os.path.join(self.server.root, _names.ca_file(self.name))
         own = _questions.tunnel_origin(agent, target)
         headers = _questions.tunnel_headers(agent, own)
-        return _visitor.Place(name, target, (), own, headers, live if os.path.isfile(live) else "")
+        brought = (_tunnel.socket(self.server.root, self.name),) if agent["tunnel"] == _tunnel.SSH else ()
+        return _visitor.Place(name, target, brought, own, headers, live if os.path.isfile(live) else "")
 
     def _verification(self) -> Verification:
         question = self.question()

@@ -14,8 +14,9 @@ from typing import Any, Callable, NamedTuple
 from . import _names
 
 APP, AGENT, EDGE, SERVER, NGINX = "app", "ngrok agent", "ngrok edge", "server", "nginx"
+SSH_CONNECTION, SSH_SERVER = "ssh connection", "ssh server"  # of a tunnel of one's own
 TRAEFIK, TLS, DNS = "Traefik", "TLS", "DNS"
-TUNNEL = (APP, AGENT, EDGE)
+TUNNEL = (APP, AGENT, EDGE, SSH_CONNECTION, SSH_SERVER)  # an agent has one of the two kinds
 HOPS = (*TUNNEL, SERVER, NGINX, TRAEFIK, TLS, DNS)  # from the app to the visitor
 OK, WARN, BROKEN, UNKNOWN = "ok", "warn", "broken", "unknown"
 DEPENDS = "depends"  # a suspicion: broken where the hop does not work, warn where it does
@@ -94,6 +95,11 @@ class Chain:
         return bool(wanted) and str(self.tunnel.get("reason", "")) == "tls_untrusted"
 
     @property
+    def by_ssh(self) -> bool:
+        """As the server has it; as the inventory has it, where nobody could look."""
+        return "ssh" in self.found if self.found else self.agent.get("tunnel") == "ssh"
+
+    @property
     def nginx_good(self) -> bool:
         state = self.nginx.get("state")
         shown = bool(state) and state != "maintenance" and not self.tunnel_good
@@ -129,7 +135,7 @@ class Chain:
         return any(self.good(end) and (bool(told) or self.same(end, self.tunnel)) for end in ends)
 
     def works(self, hop: str) -> bool:
-        if hop in (APP, AGENT, EDGE):
+        if hop in TUNNEL:
             return self.tunnel_good
         if hop in (SERVER, NGINX, TRAEFIK) and self._arrives:
             return True
@@ -184,6 +190,7 @@ class Chain:
             "deploy": deploy,
             # Next to one with other labels Traefik would drop the router that both define.
             "redo": f"on {agent.get('server', '')}: `docker rm -f {container}`, then `{deploy}`",
+            "tunnel": "ssh" if self.by_ssh else "ngrok",
             "diagnose": _names.playbook("diagnose_agent", name),
             "upgrade": _names.playbook("upgrade_traefik"),
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Collection, Mapping
 
-from . import _bisect, _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel
+from . import _bisect, _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh
 from ._chain import (
     AGENT,
     APP,
@@ -23,6 +23,8 @@ from ._chain import (
     NGINX,
     OK,
     SERVER,
+    SSH_CONNECTION,
+    SSH_SERVER,
     TLS,
     TRAEFIK,
     TUNNEL,
@@ -34,8 +36,11 @@ from ._chain import (
     Rule,
 )
 
-_PARTS = (_rules_tunnel, _rules_server, _rules_traefik, _rules_public)
-QUESTIONS: tuple[Question, ...] = tuple(question for part in _PARTS for question in part.QUESTIONS)
+_PARTS = (_rules_tunnel, _rules_tunnel_ssh, _rules_server, _rules_traefik, _rules_public)
+# An agent has one of the two kinds of tunnel.
+QUESTIONS: tuple[Question, ...] = tuple(
+    sorted((question for part in _PARTS for question in part.QUESTIONS), key=lambda question: HOPS.index(question.hop))
+)
 RULES: tuple[Rule, ...] = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
@@ -77,7 +82,9 @@ def finding(question: Question, chain: Chain) -> dict[str, str]:
 def findings(facts: dict[str, Any]) -> list[dict[str, str]]:
     """One for each question, from the app to the visitor."""
     chain = Chain(facts)
-    return _with_visits([finding(question, chain) for question in QUESTIONS], chain, facts)
+    other = _rules_tunnel if chain.by_ssh else _rules_tunnel_ssh
+    asked = [question for question in QUESTIONS if question not in other.QUESTIONS]
+    return _with_visits([finding(question, chain) for question in asked], chain, facts)
 
 
 # The hop that is to blame where a place fails, and the one behind it does not.
@@ -85,7 +92,8 @@ _HOPS = {"laptop": APP, "tunnel": EDGE, "container": SERVER, "nginx": NGINX, "tr
 UNKNOWN_FAULT = "a visitor's {question} {what} {place} ({here}{there})"  # that no rule explains, and where to look
 LOOK = {
     APP: "on the laptop: start the app again, and read what it prints; with `-e app_url=http://127.0.0.1:PORT` there,"
-    " `{diagnose}` tells the app and ngrok apart",
+    " `{diagnose}` tells the app and {tunnel} apart",
+    SSH_CONNECTION: "on the laptop: end the ssh that runs, and start it again: `{laptop}`",
     AGENT: "on the laptop: `ngrok http --url={target_url} PORT`",
     EDGE: "on the laptop: start ngrok again without its traffic policy, and look at dashboard.ngrok.com",
     SERVER: "on {server}: `sudo systemctl restart docker`, and look at `sudo iptables -L DOCKER-USER -n -v`",
@@ -94,6 +102,11 @@ LOOK = {
     " {root}/traefik/dynamic as well",
     DNS: "look for a proxy, a firewall or another server between: `curl -sv {public_origin} -o /dev/null`",
 }
+
+
+def _place_hop(name: str, chain: Chain) -> str:
+    """Of a tunnel of one's own the place `tunnel` is where its SSH server ends."""
+    return SSH_SERVER if name == "tunnel" and chain.by_ssh else _HOPS[name]
 
 
 def _visits(chain: Chain, facts: dict[str, Any]) -> dict[str, Any]:
@@ -107,19 +120,20 @@ def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any
     if not visits:
         return found
     faults = [] if chain.misled else [one for one in _bisect.faults(visits) if one.word != _bisect.MAYBE]
-    rows = {name: _row(name, visits[name]) for name in _bisect.PLACES if name in visits}
+    rows = {name: _row(name, visits[name], chain) for name in _bisect.PLACES if name in visits}
     if faults:
         fault = faults[0]
         last = _hop(fault, chain, facts)
         found = [_cleared(one, fault, last) for one in found]
-        if not any(_explains(one, fault) for one in found):
+        if not any(_explains(one, fault, chain) for one in found):
             verdict = WARN if fault.word == _bisect.ONCE else BROKEN
             rows[fault.place].update(hop=last, verdict=verdict, **_generic(fault, last, chain))
     return sorted([*found, *rows.values()], key=lambda one: HOPS.index(one["hop"]))
 
 
-def _row(name: str, visit: Any) -> dict[str, str]:
-    found = {"hop": _HOPS[name], "asked": f"a visitor, {_bisect.PLACES[name]}", "found": _bisect.summary(visit)}
+def _row(name: str, visit: Any, chain: Chain) -> dict[str, str]:
+    asked = f"a visitor, {_bisect.PLACES[name]}"
+    found = {"hop": _place_hop(name, chain), "asked": asked, "found": _bisect.summary(visit)}
     return {**found, "verdict": OK if found["found"] else UNKNOWN, "rule": "", "why": "", "fix": ""}
 
 
@@ -131,14 +145,16 @@ def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
         return _HOPS[fault.place]
     if fault.behind != "laptop":
         return APP
+    if chain.by_ssh:
+        return SSH_CONNECTION
     tunnels = (facts.get("ngrok") or {}).get("tunnels")
     return EDGE if tunnels and chain.target in tunnels else AGENT
 
 
-def _explains(one: dict[str, str], fault: _bisect.Fault) -> bool:
+def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
     """A broken hop between the place where it fails and the one where it does not."""
-    begin = HOPS.index(_HOPS[fault.behind]) + 1 if fault.behind else 0
-    within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_HOPS[fault.place])
+    begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
+    within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_place_hop(fault.place, chain))
     outside = fault.place == "public" and one["hop"] in (TLS, DNS)
     causes = one["hop"] in (SERVER, NGINX) and fault.place == "traefik"
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
@@ -159,13 +175,14 @@ def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:
         "here": fault.here if fault.always else f"{fault.here}, {fault.bad} of {fault.asked} times",
         "there": f"; {_bisect.PLACES[fault.behind]}: {fault.there}" if fault.behind else "",
     }
-    return {"rule": "visitor", "why": _filled(UNKNOWN_FAULT, words), "fix": _filled(LOOK[hop], chain.words())}
+    known = {**chain.words(), **(_rules_tunnel_ssh.words(chain) if chain.by_ssh else {})}
+    return {"rule": "visitor", "why": _filled(UNKNOWN_FAULT, words), "fix": _filled(LOOK[hop], known)}
 
 
 def is_between_askers(made: Mapping[str, Any]) -> bool:
     """Whether the verdict compares what two machines were told, each at a moment of its own."""
     outside = made["hop"] == DNS and not made["rule"].startswith("dns_")
-    return outside or (made["rule"] == "visitor" and made["hop"] in (AGENT, EDGE))
+    return outside or (made["rule"] == "visitor" and made["hop"] in (AGENT, EDGE, SSH_CONNECTION))
 
 
 def beforehand(facts: dict[str, Any]) -> list[dict[str, str]]:

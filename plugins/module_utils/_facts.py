@@ -29,11 +29,13 @@ from . import (
     _questions,
     _release,
     _traefik,
+    _tunnel,
     _visitor,
 )
 from ._at_once import AtOnce, at_once
 
 _TAIL = 200  # lines of a log
+_LAPTOPS = 2000  # of the SSH server's, which strangers write as well
 _SHORT = 5  # seconds for a command in a container
 LIMIT = 16.5  # seconds until what hangs is left behind
 _NO_PAGE = {"status": 0, "streamlit": False}
@@ -49,9 +51,9 @@ _CONNECT = (
 )
 
 
-def log(container: dict[str, Any]) -> list[str]:
+def log(container: dict[str, Any], tail: int = _TAIL) -> list[str]:
     """Of its last start: what it said before is over."""
-    words = ("--tail", str(_TAIL), "--since", container["State"]["StartedAt"])
+    words = ("--tail", str(tail), "--since", container["State"]["StartedAt"])
     _status, output, error = _docker.docker("logs", *words, container["Id"], timeout=8)
     return [_COLOURS.sub("", line).strip() for line in (output + error).splitlines() if line.strip()]
 
@@ -113,6 +115,7 @@ class Server:
             self.error = str(failure)
         self.running = [container for container in self.containers if container["State"]["Running"]]
         self._lock = threading.Lock()
+        self._tunnel: dict[str, Any] | None = None
         self._proxy: dict[str, Any] | None = None
 
     def traefik(self) -> dict[str, Any] | None:
@@ -151,6 +154,28 @@ class Server:
             "container": container,
         }
 
+    def tunnel(self) -> dict[str, Any]:
+        """What the SSH server of tunnels of one's own says; empty where there is none."""
+        with self._lock:
+            if self._tunnel is None:
+                container = _docker.called(self.containers, f"{self.project}-tunnel-ssh-1")
+                self._tunnel = self._ssh(container) if container else {}
+            return self._tunnel
+
+    def _ssh(self, container: dict[str, Any]) -> dict[str, Any]:
+        words = (container["Id"], "sh", "/usr/local/bin/tunnel-ssh", "state")
+        told = _containers.execute(*words, timeout=_SHORT)[1] if alive(container) else ""
+        pairs = [line.split() for line in told.splitlines()]
+        bindings = container["NetworkSettings"]["Ports"] or {}
+        lines = log(container, _LAPTOPS)
+        return {
+            **state(container),
+            "log": last_words(container, (lines or [""])[-1]),
+            "ports": [one["HostPort"] for ones in bindings.values() for one in ones or []],
+            "connections": {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()},
+            "lines": lines,
+        }
+
     def traefik_facts(self, root: str, name: str) -> dict[str, Any]:
         """As an agent's diagnosis wants them. Empty when there is no Traefik."""
         found = dict(self.proxy())
@@ -186,6 +211,8 @@ class Chain:
         self.server, self.root, self.agent, self.traefik_ca, self.trial = server, root, agent, ca_path, trial
         self.name = agent["name"]
         self.store = _release.Store(root, self.name)
+        self.declared_by_ssh = agent.get("tunnel") == _tunnel.SSH
+        self.by_ssh = self.declared_by_ssh if trial else self.used_by_ssh()
         self.container_name = _containers.Containers(server.project, self.name).container_name
         self.container = trial or _docker.called(server.containers, self.container_name)
         self.state = _release.State()
@@ -199,6 +226,7 @@ class Chain:
         container = group.begin("the container's own word", self.container_facts, words)
         nginx = group.begin("nginx", partial(self.ask_nginx, known), {"nginx": {}})
         traefik = group.begin("Traefik", partial(self.ask_traefik, known), {"traefik": {}, "routed": {}})
+        ssh = group.begin("the SSH server's own word", self.ssh, {}) if self.by_ssh else None
         env, target, resolved = group.begin("the tunnel's address", self.aim, self.aimed())()
         addresses = resolved["addresses"]
         tunnel = group.begin("the tunnel", partial(self.ask_tunnel, known, target, addresses), {"tunnel": {}})
@@ -219,6 +247,7 @@ class Chain:
             "page": page(),
             "container": {**container(), "target": self.used()} if self.container else {},
             "traefik": proxy(),
+            **({"ssh": ssh()} if ssh else {}),
         }
         probes, visited = {**tunnel(), **nginx(), **traefik()}, visits()
         found["reach"] = reach() or no_way(visited.get("container", []))
@@ -235,7 +264,12 @@ class Chain:
         """Where neither the container nor DNS answers in time."""
         env = self.env()
         nobody = {"by": "server", "addresses": [], "error": "Temporary failure in name resolution", "overridden": ""}
-        return env, self.target(env), nobody
+        return env, self.target(env), self.socket() if self.by_ssh else nobody
+
+    def socket(self) -> dict[str, Any]:
+        """What the laptop brings, which needs no name."""
+        place = _tunnel.socket(self.root, self.name)
+        return {"by": "server", "addresses": [place], "error": "", "overridden": ""}
 
     def look(self) -> None:
         """What the container says of itself."""
@@ -279,13 +313,18 @@ class Chain:
     def ask_tunnel(self, known: dict[str, Any], target: str, addresses: list[str]) -> dict[str, Any]:
         """And the inventory's tunnel, where another one is active and does not answer."""
         first = {"address": addresses[0], "foreign_origin": _questions.foreign_origin(self.agent)} if addresses else {}
-        tunnel = answer(known, "tunnel", bool(first), lambda: self.tunnel(target, **first))
+        tunnel = answer(known, "tunnel", bool(first), lambda: self.tunnel(target, self.by_ssh, **first))
         declared = str(self.agent["target_url"])
         silent = target != declared and tunnel.get("reason") != "ok"
-        return {"tunnel": tunnel, "declared": answer(known, "declared", silent, lambda: self.tunnel(declared))}
+        return {
+            "tunnel": tunnel,
+            "declared": answer(known, "declared", silent, lambda: self.tunnel(declared, self.declared_by_ssh)),
+        }
 
-    def tunnel(self, target: str, **more: Any) -> dict[str, Any]:
+    def tunnel(self, target: str, by_ssh: bool, **more: Any) -> dict[str, Any]:
         upgrade = _questions.upgrade(self.agent)
+        if by_ssh:
+            more.setdefault("address", _tunnel.socket(self.root, self.name))
         origin = _questions.tunnel_origin(self.agent, target) if upgrade else self.agent["public_origin"]
         return _probe.ask(
             f"{target}{_questions.path(self.agent)}",
@@ -334,6 +373,25 @@ class Chain:
 
     # --- The tunnel ---------------------------------------------------------------------------------------------------
 
+    def ssh(self) -> dict[str, Any]:
+        """The SSH server and this agent's part in it."""
+        keys = _files.readable(os.path.join(self.root, _names.keys_file(self.name)))
+        mounts = [one["Destination"] for one in (self.container or {}).get("Mounts") or []]
+        return {
+            "server": self.server.tunnel(),
+            "keys": len((keys or b"").splitlines()),
+            "fingerprint": _tunnel.fingerprint(self.root),
+            "mounted": not self.container or _tunnel.INSIDE in mounts,
+        }
+
+    def used_by_ssh(self) -> bool:
+        """As the active release has it; after a rollback that is not the inventory's."""
+        release = (self.store.pending() or self.store.current()).release
+        if release not in self.store.ids():
+            return self.declared_by_ssh
+        conf = os.path.basename(_names.conf_file(self.name))
+        return _tunnel.UPSTREAM.encode() in self.store.read(release).get(conf, b"")
+
     def env(self) -> str:
         """The target in .env."""
         with contextlib.suppress(OSError):  # what cannot be read is not known
@@ -359,6 +417,8 @@ class Chain:
 
     def resolve(self, target: str) -> dict[str, Any]:
         """As the container sees it; its DNS is not the server's."""
+        if self.by_ssh:
+            return self.socket()
         url = _http.parse_url(target)
         if self.container and alive(self.container):
             output = _containers.execute(self.container["Id"], "getent", "ahosts", url.host, timeout=_SHORT)[1]
@@ -382,7 +442,7 @@ class Chain:
 
     def reach(self, target: str, addresses: list[str]) -> str:
         """From inside the container; bash is what its image has for that. Empty where it has none."""
-        if not self.container or not alive(self.container):
+        if self.by_ssh or not self.container or not alive(self.container):
             return ""
         port, failure = str(_http.parse_url(target).port), ""
         for address in addresses[:3]:
@@ -415,7 +475,7 @@ class Chain:
     def get(self, url: _http.Url, address: str, headers: list[tuple[str, str]]) -> bytes:
         """The first bytes of an answer, or all of a short one."""
         data, end = b"", time.monotonic() + _questions.TIMEOUT
-        with socket.create_connection((address, url.port), timeout=_questions.TIMEOUT) as plain:
+        with _probe.connection(address, url.port, _questions.TIMEOUT) as plain:
             context = _certificate.trusting(self.ca_path()) if url.secure else None
             with context.wrap_socket(plain, server_hostname=url.host) if context else plain as sock:
                 sock.sendall(_http.request("GET", url, headers))

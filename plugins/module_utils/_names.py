@@ -11,7 +11,21 @@ from typing import Any, Callable
 AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
 # Service names of our own compose project, and words that YAML reads as something else than text.
 RESERVED_NAMES = frozenset(
-    {"traefik", "docker-api", "offline", "default", "vaettir", "null", "true", "false", "yes", "no", "on", "off"}
+    {
+        "traefik",
+        "docker-api",
+        "tunnel-ssh",
+        "offline",
+        "default",
+        "vaettir",
+        "null",
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+    }
 )
 
 HOST_REGEX = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?"
@@ -72,6 +86,11 @@ def conf_file(name: str) -> str:
 
 def ca_file(name: str) -> str:
     return f"proxy-configs/{name}.ca.pem"
+
+
+def keys_file(name: str) -> str:
+    """The public keys of an agent's laptops, for the server's SSH server."""
+    return f"tunnel/keys/{name}"
 
 
 def fragment_file(name: str) -> str:

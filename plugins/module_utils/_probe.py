@@ -81,6 +81,16 @@ def measured(timings: dict[str, float], phase: str) -> Iterator[None]:
         timings[phase] = round((time.monotonic() - start) * 1000, 1)
 
 
+def connection(address: str, port: int, seconds: float) -> socket.socket:
+    """To an address, or to a socket of this machine."""
+    if not address.startswith("/"):
+        return socket.create_connection((address, port), timeout=seconds)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(seconds)
+    sock.connect(address)
+    return sock
+
+
 class Line:
     """One connection, on which everything ends with the clock."""
 
@@ -168,6 +178,8 @@ class Probe:
 
     def resolve(self) -> list[tuple[Any, ...]]:
         host = self.params["address"] or self.url.host
+        if host.startswith("/"):  # a socket of this machine
+            return [(socket.AF_UNIX, host)]
         try:
             with measured(self.timings, "dns"):
                 answers = socket.getaddrinfo(host, self.url.port, type=socket.SOCK_STREAM)
@@ -180,7 +192,8 @@ class Probe:
         try:
             sock.settimeout(share)
             sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             sock.close()
             raise
@@ -190,7 +203,8 @@ class Probe:
         peers = [self.peer] if self.peer else self.resolve()
         failure = ProbeError("dns", f"{self.url.host} has no address")
         for index, (family, address) in enumerate(peers):
-            where = f"{address[0]} port {address[1]}"
+            name = address if family == socket.AF_UNIX else address[0]
+            where = name if family == socket.AF_UNIX else f"{name} port {address[1]}"
             try:
                 share = self.clock.left(f"no connection to {where}") / (len(peers) - index)
                 sock = self.dial(family, address, share)
@@ -201,7 +215,7 @@ class Probe:
             except OSError as error:
                 failure = ProbeError("unreachable", f"no way to {where}: {error.strerror or error}")
             else:
-                self.peer, self.found["address"] = (family, address), address[0]
+                self.peer, self.found["address"] = (family, address), name
                 return sock
         raise failure
 

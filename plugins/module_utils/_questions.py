@@ -22,6 +22,8 @@ _ALLOWS_UPLOAD = re.compile("([2-9]|[0-9]{2,})[mM]|[0-9]+[gG]")
 OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
     "profile": {"type": "str", "default": ""},
+    "tunnel": {"type": "str", "default": "ngrok", "choices": ["ngrok", "ssh"]},
+    "tunnel_port": {"type": "int", "default": 2222},
     "target_url": {"type": "str", "required": True},
     "domain": {"type": "str", "required": True},
     "public_origin": {"type": "str", "required": True},

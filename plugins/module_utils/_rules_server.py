@@ -74,8 +74,14 @@ def _clock_apart(chain: Chain) -> Match:
 
 
 def _only_server_resolves(chain: Chain) -> bool:
+    """A tunnel by ssh is a socket, which has no name."""
     resolved = chain.found.get("resolved") or {}
-    return resolved.get("by") == "server" and bool(resolved.get("addresses")) and _connected_container(chain)
+    return (
+        not chain.by_ssh
+        and resolved.get("by") == "server"
+        and bool(resolved.get("addresses"))
+        and _connected_container(chain)
+    )
 
 
 def _overridden(chain: Chain) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from . import _questions, _websocket
+from . import _questions, _tunnel, _websocket
 from ._server import PAGE, Server, Wanted
 from ._transaction import Answer, Outcome, Verification
 
@@ -81,6 +81,8 @@ def _page(agent: Mapping[str, Any], answer: Answer) -> str:
     if agent["maintenance"]:
         return "in maintenance"
     start = f"start `ngrok http --url={agent['target_url']} PORT` and the app on the laptop"
+    if agent.get("tunnel") == _tunnel.SSH:
+        start = f"start `{_tunnel.command(agent)}` and the app on the laptop"
     return f"its tunnel is offline ({answer.state}; {start})"
 
 

@@ -24,7 +24,13 @@ def tunnel(name: str) -> str:
 
 def agent_files(name: str) -> tuple[str, ...]:
     """The fragment goes first: a compose file that names a missing one breaks every other agent's commands."""
-    return (_names.fragment_file(name), _names.conf_file(name), _names.ca_file(name), tunnel(name))
+    return (
+        _names.fragment_file(name),
+        _names.conf_file(name),
+        _names.ca_file(name),
+        tunnel(name),
+        _names.keys_file(name),
+    )
 
 
 def released_as(name: str, managed: bool) -> dict[str, str]:

@@ -21,7 +21,8 @@ from . import _containers, _docker, _files, _names, _traefik
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _NOBODYS: dict[str, Any] = {"project": "", "services": {}, "built": [], "named": {}, "error": ""}
-_OURS = {"traefik", "docker-api"}  # services of docker-compose.yml
+_ALWAYS = {"traefik", "docker-api"}  # services of docker-compose.yml
+_OURS = {*_ALWAYS, "tunnel-ssh"}  # and the one that a server may have
 _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 
@@ -69,9 +70,9 @@ def compose_hashes(root: str, definition: str) -> dict[str, str]:
     files = ["-f", "-", *(["-f", _names.OVERRIDE] if os.path.exists(os.path.join(root, _names.OVERRIDE)) else [])]
     if not definition:
         return {}
-    command = ["compose", *files, "--profile", "*", "config", "--hash", ",".join(sorted(_OURS))]
+    command = ["compose", *files, "--profile", "*", "config", "--hash", ",".join(sorted(_ALWAYS))]
     told = [line.split() for line in _docker.docker(*command, cwd=root, stdin=definition)[1].splitlines()]
-    return {fields[0]: fields[1] for fields in told if len(fields) == 2 and fields[0] in _OURS}
+    return {fields[0]: fields[1] for fields in told if len(fields) == 2 and fields[0] in _ALWAYS}
 
 
 def reasons_to_replace(container: dict[str, Any], wanted: str | None) -> list[str]:
@@ -99,6 +100,13 @@ def traefik_state(container: dict[str, Any] | None) -> dict[str, Any]:
         "command": container["Config"]["Cmd"] or [],
         "reasons": [],
     }
+
+
+def tunnel_state(container: dict[str, Any] | None) -> dict[str, Any]:
+    if not container:
+        return {"status": "", "image": "", "ports": []}
+    status, image = container["State"]["Status"], container["Config"]["Image"]
+    return {"status": status, "image": image, "ports": published(container)}
 
 
 def taken_ports(ports: list[int], ours: list[int], containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -187,11 +195,13 @@ def of_docker(root: str, ports: list[int], project: str, there: list[dict[str, A
     """What the containers say."""
     running = [container for container in there if container["State"]["Running"]]
     traefik = traefik_state(_docker.called(there, f"{project}-traefik-1"))
+    tunnel = tunnel_state(_docker.called(there, f"{project}-tunnel-ssh-1"))
     return {
         "traefik": traefik,
+        "tunnel_ssh": tunnel,
         "docker_api": _docker.running(_docker.called(there, f"{project}-docker-api-1")),
         "routers": [router for container in running for router in _traefik.routers(container)],
-        "taken_ports": taken_ports(ports, traefik["ports"], running),
+        "taken_ports": taken_ports(ports, traefik["ports"] + tunnel["ports"], running),
         **project_state(root, project, there),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any, Mapping
 
-from . import _containers, _docker, _engine, _files, _release
+from . import _containers, _docker, _engine, _files, _release, _tunnel
 from ._plan import Plan
 from ._transaction import Undo
 
@@ -58,15 +58,17 @@ class Switch:
         return self._our_trial(release, image) if ours else self._owners_trial()
 
     def _our_trial(self, release: str, image: str) -> dict[str, Any]:
-        name = self.containers.trial_name
+        name, service = self.containers.trial_name, _engine.model(self.root)["services"][self.name]
+        brought = [one for one in service.get("volumes") or [] if one["target"] == _tunnel.INSIDE]
         words = (
             *("run", "--detach", "--name", name),
             *("--volume", f"{self.store.folder}:/etc/vaettir/releases:ro"),
+            *(f"--volume={one['source']}:{one['target']}:ro" for one in brought),
             *("--label", f"{_containers.TRIAL_LABEL}={self.name}"),
             # An image that compose built has compose's labels.
             *("--label", f"{_docker.COMPOSE}project=", "--label", f"{_docker.COMPOSE}service="),
             *("--network", f"{self.containers.project}_default"),
-            *_engine.confinement(_engine.model(self.root)["services"][self.name]),
+            *_engine.confinement(service),
             *("--health-interval", "300ms", "--security-opt", "no-new-privileges"),
             *(image, "serve", release),
         )

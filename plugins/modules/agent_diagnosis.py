@@ -53,6 +53,15 @@ options:
         description: What kind of app it is.
         type: str
         default: ''
+      tunnel:
+        description: The way to the app.
+        type: str
+        choices: [ngrok, ssh]
+        default: ngrok
+      tunnel_port:
+        description: TCP port at which laptops reach the server's SSH server.
+        type: int
+        default: 2222
       target_url:
         description: The tunnel's URL, where neither the container nor C(.env) has a valid one.
         type: str
@@ -291,6 +300,11 @@ agents:
           description: Traefik routers of all running containers, by their labels.
           type: list
           elements: dict
+        ssh:
+          description: >-
+            The SSH server with the laptops' connections, this agent's keys, and whether its container has the laptop's
+            folder. Only where the active release goes that way.
+          type: dict
 """
 
 import os

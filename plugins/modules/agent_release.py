@@ -96,6 +96,15 @@ options:
         description: What kind of app it is.
         type: str
         default: ''
+      tunnel:
+        description: The way to the app.
+        type: str
+        choices: [ngrok, ssh]
+        default: ngrok
+      tunnel_port:
+        description: TCP port at which laptops reach the server's SSH server.
+        type: int
+        default: 2222
       target_url:
         description: The tunnel's URL, where neither the container nor C(.env) has a valid one.
         type: str
@@ -277,6 +286,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _sentences,
     _server,
     _transaction,
+    _tunnel,
 )
 from ansible_collections.locki.vaettir.plugins.module_utils._agent import Managed
 from ansible_collections.locki.vaettir.plugins.module_utils._owners import Owners, hand_back
@@ -396,7 +406,10 @@ class AgentRelease:
         with contextlib.suppress(*_transaction.FAILURES):  # what cannot be asked is not told
             untrusted = agent.untrusted() if made.verification and made.verification.untrusted else ""
         release = agent.store.current().release
-        return _sentences.row(self.server, agent.wanted, made, release, untrusted, agent.asked())
+        found = _sentences.row(self.server, agent.wanted, made, release, untrusted, agent.asked())
+        if self.params["state"] == "present" and agent.settings.get("tunnel") == _tunnel.SSH:
+            found["notes"].append(_tunnel.note(self.server.root, agent.settings))
+        return found
 
     def previous(self, agent: dict[str, Any]) -> dict[str, Any]:
         wanted = self.wanted(agent)

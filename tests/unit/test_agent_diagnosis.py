@@ -182,7 +182,6 @@ def test_reach(tmp_path: Path, docker: Docker, said: tuple[int, str, str], reach
     assert _facts.gather(str(tmp_path), "vaettir", COMPLETE)["found"]["reach"] == reach
 
 
-@pytest.mark.usefixtures("docker")
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
@@ -196,6 +195,7 @@ def test_a_container_whose_visitors_meet_nobody(answers: list[dict[str, Any]], t
     assert _facts.no_way([_visitor.seen("page", **one) for one in answers]) == told
 
 
+@pytest.mark.usefixtures("docker")
 def test_one_agents_failure_is_none_of_the_others(
     tmp_path: Path, hops: Hops, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ VALUES = {
     },
     "agent_proxy_parent_domain": "example.org",
     "agent_proxy_public_port": 443,
+    "agent_proxy_tunnel_port": 2222,
     "agent_proxy_from_outside": True,
     "agent_proxy_maintenance": False,
 }

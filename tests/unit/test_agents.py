@@ -22,6 +22,7 @@ ROLE: dict[str, Any] = {
 ROLE["values"].update(
     agent_proxy_parent_domain="vaettir.example",
     agent_proxy_public_port=443,
+    agent_proxy_tunnel_port=2222,
     agent_proxy_from_outside=True,
     agent_proxy_maintenance=False,
 )

@@ -29,6 +29,7 @@ GENERATED = 6000
 SECRET = "hunter2-very-secret"
 INFINITE = [math.inf, -math.inf, math.nan]
 NESTED = [{"tunnel_secret": SECRET}, [{"tunnel_secret": SECRET}], [[SECRET]]]
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJnmK1PoZKmPq4UFVN8/EO4C8OMqJcNIVQIdjz1M1Jh2"
 DATE = datetime.date(2026, 11, 28)
 
 # --- what a value is mutated from, and what it can never mean
@@ -38,6 +39,9 @@ GOOD: dict[str, list[Any]] = {
     "only": ["one"],
     "page": [""],
     "profile": ALL_AGENT_OPTIONS["agent_proxy_profile"]["choices"],
+    "tunnel": ["ngrok", None],
+    "tunnel_key": [[], [PUBLIC_KEY], [f"{PUBLIC_KEY} me@laptop"]],
+    "tunnel_port": [2222, "2222"],
     "target_url": ["https://a.example", "http://app:8501", None, ""],
     "domain": ["a.example", None, ""],
     "parent_domain": ["example.org"],
@@ -64,6 +68,9 @@ GOOD: dict[str, list[Any]] = {
     "stack_traefik_image": ["traefik:v3.7.15"],
     "stack_traefik_memory": ["1g"],
     "stack_traefik_log_level": ["INFO", "DEBUG"],
+    "stack_tunnel": [True, False],
+    "stack_tunnel_port": [2222],
+    "stack_tunnel_base_image": ["debian:13.2-slim"],
     "stack_tls": ["acme"],
     "stack_acme_email": ["a@b.example"],
     "stack_acme_server": ["https://acme.example:14000/dir"],
@@ -171,6 +178,16 @@ MEANINGLESS: dict[str, list[Any]] = {
     "only": [],
     "page": FILES,
     "profile": ["Streamlit", "", "streamlit\n"],
+    "tunnel": ["", "wireguard", True],
+    "tunnel_key": [
+        *LISTS,
+        [PUBLIC_KEY] * 2,
+        [f'command="id" {PUBLIC_KEY}'],
+        [f"{PUBLIC_KEY}\n{PUBLIC_KEY}"],
+        ["ssh-ed25519 AAAA"],
+        [PUBLIC_KEY.replace("ssh-ed25519", "ssh-rsa")],
+        ["-----BEGIN OPENSSH PRIVATE KEY-----\n" + SECRET],
+    ],
     "target_url": [*URLS, "https://a.example/x", "https://a.example//"],
     "domain": [True, 1, DATE, "Upper.example", "a_b.example", "a", "x" * 300, "a.example.", *INFINITE],
     "parent_domain": [True, DATE, "Upper.example", "a..b", ".a", *INFINITE],
@@ -249,6 +266,7 @@ MEANINGLESS: dict[str, list[Any]] = {
         ),
         *(True, 1, DATE, *INFINITE),
     ],
+    "stack_tunnel_base_image": IMAGES,
     "stack_discord_invite_url": [*URLS, "https://discord.gg/", "https://discord.gg/a b"],
     "stack_docker_api_image": IMAGES,
     "stack_traefik_image": IMAGES,

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "packages": {"debian 13": ["docker.io", "docker-compose"]},
     "http_port": 8080,
     "https_port": 8443,
+    "tunnel_port": 0,
     "tls": "files",
     "traefik_stays": True,
     "remove_certificates": False,

@@ -27,7 +27,8 @@ def test_every_fault_has_its_row():
 
 
 def test_every_fault_stands_at_its_hop():
-    assert {row.hop for row in ROWS} == set(_chain.HOPS)
+    """But those of a tunnel of one's own, which docs/tunnel.md has."""
+    assert {row.hop for row in ROWS} == {*_chain.HOPS} - {_chain.SSH_CONNECTION, _chain.SSH_SERVER}
     assert {row.name: row.hop for row in ROWS} == {one.name: one.hop for one in troubleshooting.FAULTS.values()}, AGAIN
 
 

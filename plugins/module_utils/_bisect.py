@@ -168,10 +168,15 @@ def faults(visits: Visits) -> list[Fault]:
     order = [_visitor.PAGE, _visitor.SOCKET, _visitor.STREAM]
     words = [FAILS, DIFFERS, SLOWER, ONCE, MAYBE]
     names = list(PLACES)
+    outer = by_question(next((visits[name] for name in names[::-1] if visits.get(name)), ()))
     found: dict[str, Fault] = {}  # what fails at a place fails at all after it
     for place in names:
         for one in _of_place(place, visits) if visits.get(place) else ():
-            found.setdefault(one.question, one)
+            unfelt = outer.get(one.question) and all(answer["ok"] for answer in outer[one.question])
+            made = (
+                replace(one, word=ONCE) if unfelt and one.word == FAILS else one
+            )  # the server's own trouble, or its load
+            found.setdefault(one.question, made)
 
     def key(one: Fault) -> tuple[int, int, int]:
         about = order.index(one.question) if one.question in order else len(order)

@@ -126,7 +126,9 @@ def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any
         last = _hop(fault, chain, facts)
         found = [_cleared(one, fault, last) for one in found]
         if not any(_explains(one, fault, chain) for one in found):
-            verdict = WARN if fault.word == _bisect.ONCE else BROKEN
+            # What fails sometimes is not what keeps everybody out.
+            other = not fault.always and any(one["verdict"] == BROKEN for one in found)
+            verdict = WARN if other or fault.word == _bisect.ONCE else BROKEN
             rows[fault.place].update(hop=last, verdict=verdict, **_generic(fault, last, chain))
     return sorted([*found, *rows.values()], key=lambda one: HOPS.index(one["hop"]))
 

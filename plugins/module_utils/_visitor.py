@@ -392,7 +392,7 @@ class Visit:
             if self.plan.says and speaks:
                 talk.say(self.plan.says)
             if self.plan.hears and speaks and not talk.listen(FIRST_MESSAGE, 1):
-                return {"told": f"101, and no first message of the app's within {FIRST_MESSAGE:g} s"}
+                return {"told": f"101, and no first message of the app's within {FIRST_MESSAGE:g} s", "late": True}
             message = round((time.monotonic() - begin) * 1000, 1)
             talk.listen(silence)
             silent = time.monotonic() - begin

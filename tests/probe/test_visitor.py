@@ -185,6 +185,12 @@ def test_one_answer_that_nobody_waited_for_is_no_fault_by_itself() -> None:
     assert [one.word for one in _bisect.faults({"tunnel": [late, late]})] == [_bisect.FAILS]
 
 
+def test_what_no_visitor_feels_is_a_warning() -> None:
+    bad = [BAD["page"]] * 2
+    assert [one.word for one in _bisect.faults({"tunnel": bad, "public": [GOOD] * 2})] == [_bisect.ONCE]
+    assert [one.word for one in _bisect.faults({"tunnel": bad, "public": bad})] == [_bisect.FAILS]
+
+
 def test_what_has_settled_is_no_fault_any_more() -> None:
     first = {"traefik": [GOOD] * 4, "public": [BAD["page"]] * 4}
     assert [one.word for one in _bisect.faults(first)] == [_bisect.FAILS]

@@ -16,6 +16,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _facts,
     _rules_traefik,
     _rules_tunnel,
+    _visitor,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -600,6 +601,13 @@ def test_the_sentence_names_hop_reason_and_fix() -> None:
         "`ngrok http --url=https://ocapistaine.ngrok-free.app PORT` (with another URL there: set target_url of agent "
         "ocapistaine to it)."
     )
+
+
+def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:
+    tunnel = [_visitor.seen("page", ok=ok, status=200 if ok else 500) for ok in (True, False, True, False)]
+    sometimes = {"visits": {"tunnel": tunnel}}
+    assert _diagnosis.diagnosis({**facts({}), **sometimes})["hop"] == "app"
+    assert _diagnosis.diagnosis({**facts(EXITED), **sometimes})["hop"] == "Traefik"
 
 
 def test_lines_are_a_table_and_the_sentence() -> None:

@@ -199,9 +199,9 @@ CLOSES = {  # seconds, bytes
 }
 
 
-def says(status: int, kind: str = "text/html") -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+def says(status: int, kind: str = "text/html", more: str = "") -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
     async def write(writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(status, kind, b"<p>no</p>"))
+        writer.write(answer(status, kind, b"<p>no</p>", more))
         await writer.drain()
 
     return write
@@ -215,7 +215,12 @@ async def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-BEFORE = {"500": says(500), "404": says(404), "502": says(502), "429": says(429), "hangs": hang, "reset": reset}
+BEFORE = {
+    **{str(status): says(status) for status in (404, 429, 500, 502)},
+    "busy": says(429, more="X-Vaettir-State: busy\r\n"),
+    "hangs": hang,
+    "reset": reset,
+}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from .hops import ALWAYS, HALF, SOCKET
 PLACES = ("laptop", "tunnel", "nginx", "traefik", "public")
 APP = {"probe_path": SOCKET, "stream_path": ""}
 AT_ONCE = 6
-EACH = int(os.environ.get("VISITOR_EACH", "17"))  # 1: all of them
+EACH = int(os.environ.get("VISITOR_EACH", "19"))  # 1: all of them
 PLAN = _visitor.plan(APP, silence=2.0, seconds=15.0)
 PAGE, SCRIPT, STYLE, HEALTH, HTTP = "/", "/s/main.js", "/s/main.css", "/_stcore/health", "(?!/_stcore/stream).*"
 # kind, paths; the app itself cannot differ from what is behind it
@@ -231,3 +231,11 @@ def test_what_an_app_that_wants_a_token_says_is_the_same_everywhere() -> None:
 )
 def test_a_policy_that_forbids_a_pages_own_scripts(policy: str, forbidden: bool) -> None:
     assert _visitor.forbids(policy, ["a.example"]) is forbidden
+
+
+def test_our_own_haste_is_no_fault_of_a_release() -> None:
+    with hops.chain("nginx", hops.Fault("busy", ALWAYS, "/"), PLACES) as ports:
+        place = _visitor.Place("nginx", f"http://127.0.0.1:{ports['nginx']}", origin="http://a.example")
+        found = _visitor.visit(place, _visitor.plan(APP, silence=0.2, seconds=5.0))
+    assert _bisect.unasked(found) == [_visitor.PAGE]
+    assert _bisect.worse(found, ()) is None

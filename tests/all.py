@@ -78,7 +78,7 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
     ),
     # A scenario waits more than it works, so the suites have room beside it.
     (
-        Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 50),
+        Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 60),
         *(pytest_stage(name, 20) for name in suites()),
     ),
     (pytest_stage("browser", 10),),

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.rig.shell import RigError, say
 
-from . import bed, measure, report
+from . import bed, measure, page, report
 
 LONG = 30  # ms, round trip
 UPLINK = 10  # megabits a second, of a laptop at home
@@ -128,11 +128,11 @@ def main() -> int:
             print(report.table(results))
             return 0
         if options.pages:
-            earlier = report.read()
+            earlier = page.read(report.RESULTS)
             earlier["samples"].update(results["samples"])
             results = {**earlier, "pages": {key: results[key] for key in ("date", "rounds", "took_seconds", "machine")}}
-        report.save(results)
-    results = report.read()
+        page.save(report.RESULTS, results)
+    results = page.read(report.RESULTS)
     print(report.table(results))
     print(report.bars(results))
     report.write(results)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 from tests.rig.shell import ROOT
 
+from . import page
+
 RESULTS = Path(__file__).parent / "results.json"
 CHART = ROOT / "docs" / "images" / "bench.svg"
-TEXT = ROOT / "docs" / "bench.md"
-BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of the figures -->"
+FIGURES = "figures"  # their markers in docs/bench.md
 
 OURS = "ours"  # as shipped, two workers
 PEERS = ("caddy", "haproxy", "traefik")
@@ -71,14 +71,6 @@ ROWS = (
     Row("memory idle, MB", "memory", "idle", 1e-6, 1),
     Row("memory per open WebSocket, KB", "memory", "per_socket", 1e-3, 0),
 )
-
-
-def save(results: dict[str, Any]) -> None:
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def read() -> dict[str, Any]:
-    return dict(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
 def values(results: dict[str, Any], what: str, key: str, name: str) -> list[float]:
@@ -190,12 +182,6 @@ def _bars(results: dict[str, Any]) -> list[tuple[str, str, bool]]:
 
 
 def _chart(results: dict[str, Any]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot
-
-    mpl.rcParams.update({"svg.hashsalt": "vaettir", "font.size": 9, "font.family": "sans-serif"})
     names = ["recipe", OURS, *PEERS]
     panels = (
         ("Requests per second", "assets_0", "requests_per_second", "more is better"),
@@ -203,36 +189,32 @@ def _chart(results: dict[str, Any]) -> None:
         ("Streamlit page, slow uplink, warm, s", "page_warm_30_10", "seconds", "less is better"),
         ("Tunnel requests, warm page", "page_warm_30_0", "tunnel_requests", "less is better"),
     )
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(11, 2.3), sharey=True, layout="constrained")
-    figure.set_facecolor("white")
-    for axis, (title, what, key, better) in zip(axes, panels, strict=True):
-        middles = []
-        for place, name in enumerate(names):
-            found = values(results, what, key, name)
-            middle = median(found)
-            middles.append(middle)
-            error = [[middle - min(found)], [max(found) - middle]]
-            colour = "#0b7285" if name == OURS else "#b8c0c8"
-            axis.barh(place, middle, xerr=error, color=colour, error_kw={"ecolor": "#495057", "elinewidth": 1})
-            digits = 2 if middle < 10 and key == "seconds" else 0
-            axis.annotate(
-                f"{middle:,.{digits}f}",
-                (max(found), place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
-        axis.set_title(f"{title}\n", fontsize=9, loc="left")
-        axis.text(0, 1.02, better, transform=axis.transAxes, fontsize=7.5, color="#495057")
-        axis.set_xlim(0, max(middles) * 1.35)
-        axis.set_xticks([])
-        axis.spines[["top", "right", "bottom"]].set_visible(False)
-        axis.set_yticks(range(len(names)), [TITLES[name] for name in names])
-    axes[0].invert_yaxis()
-    CHART.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(CHART, metadata={"Date": None})
-    pyplot.close(figure)
+    with page.chart(CHART, len(panels), 2.3, sharey=True) as axes:
+        for axis, (title, what, key, better) in zip(axes, panels, strict=True):
+            middles = []
+            for place, name in enumerate(names):
+                found = values(results, what, key, name)
+                middle = median(found)
+                middles.append(middle)
+                error = [[middle - min(found)], [max(found) - middle]]
+                colour = "#0b7285" if name == OURS else "#b8c0c8"
+                axis.barh(place, middle, xerr=error, color=colour, error_kw={"ecolor": "#495057", "elinewidth": 1})
+                digits = 2 if middle < 10 and key == "seconds" else 0
+                axis.annotate(
+                    f"{middle:,.{digits}f}",
+                    (max(found), place),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
+            axis.set_title(f"{title}\n", fontsize=9, loc="left")
+            axis.text(0, 1.02, better, transform=axis.transAxes, fontsize=7.5, color="#495057")
+            axis.set_xlim(0, max(middles) * 1.35)
+            axis.set_xticks([])
+            axis.spines[["top", "right", "bottom"]].set_visible(False)
+            axis.set_yticks(range(len(names)), [TITLES[name] for name in names])
+        axes[0].invert_yaxis()
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -272,8 +254,6 @@ def figures(results: dict[str, Any]) -> str:
 
 
 def write(results: dict[str, Any]) -> None:
-    """The chart, and the figures between the two marks of docs/bench.md."""
+    """The chart, and the figures of docs/bench.md."""
     _chart(results)
-    text = TEXT.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    TEXT.write_text(f"{before}{BEGIN}\n\n{figures(results)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    page.write(FIGURES, figures(results))

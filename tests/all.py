@@ -76,7 +76,7 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
         pytest_stage("unit", 10),
         Stage("images", ("make", "--no-print-directory", "images"), "tests/rig/images.py", 20),
     ),
-    # A scenario waits more than it works, so the suites have room beside it.
+    # A scenario waits more than it works, so the suites have room next to it.
     (
         Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 60),
         *(pytest_stage(name, 20) for name in suites()),

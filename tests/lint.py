@@ -142,11 +142,16 @@ def sanity_home() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     for version in pips(requirements_source()):
         (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP)
+    settle_pip(home)
+    return home
+
+
+def settle_pip(home: Path) -> None:
+    """Another home folder has the user's settings of pip."""
     for name in (".config/pip", ".pip"):
         if (Path.home() / name).is_dir() and not (home / name).exists():
             (home / name).parent.mkdir(exist_ok=True)
             (home / name).symlink_to(Path.home() / name)
-    return home
 
 
 def pips(source: str) -> list[str]:

@@ -86,7 +86,8 @@ def fetched(html: Path) -> list[str]:
 
 def main() -> int:
     site, html = STATE / "site", STATE / "site" / "html"
-    shutil.rmtree(site, ignore_errors=True)
+    if site.exists():
+        shutil.rmtree(site)
     pages(site / "docs")
     # A link that leads nowhere is a warning, and a warning fails.
     lint.tool("mkdocs", "build", "--strict", "--quiet", environment={"NO_MKDOCS_2_WARNING": "1"})

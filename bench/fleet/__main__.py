@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import page
 from bench.__main__ import machine
 from tests.rig import fleet
 from tests.rig.molecule_run import LOGS
@@ -118,8 +119,8 @@ def main() -> int:
         if options.only:
             print(report.table(results))
             return 0
-        report.save(results)
-    results = report.read()
+        page.save(report.RESULTS, results)
+    results = page.read(report.RESULTS)
     print(report.table(results))
     report.write(results)
     return 0

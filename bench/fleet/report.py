@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench import page
 from tests.rig.shell import ROOT
 
 RESULTS = Path(__file__).parents[1] / "fleet.json"
 CHART = ROOT / "docs" / "images" / "fleet.svg"
-TEXT = ROOT / "docs" / "bench.md"
-BEGIN, END = "<!-- fleet figures: written by make bench-fleet -->", "<!-- end of the fleet figures -->"
+FIGURES = "fleet figures"  # their markers in docs/bench.md
 TITLES = {
     "ours": "ours",
     "before": "before the redesign",
@@ -23,15 +22,6 @@ TITLES = {
     "xargs": "shell, `xargs -P`",
 }
 JOBS = {"first": "first deploy", "unchanged": "no change", "changed": "one changed value"}
-
-
-def read() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return found
-
-
-def save(results: dict[str, Any]) -> None:
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _of(results: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
@@ -65,31 +55,21 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _chart(results: dict[str, Any]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot
-
-    mpl.rcParams.update({"svg.hashsalt": "vaettir", "font.size": 9, "font.family": "sans-serif"})
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
-    figure.set_facecolor("white")
-    for axis, what in zip(axes, ("unchanged", "changed"), strict=True):
-        for name, title in TITLES.items():
-            counts = sorted({one["servers"] for one in _of(results, contestant=name, what=what, agents=1)})
-            found = {
-                count: middle(results, "seconds", contestant=name, what=what, agents=1, servers=count)
-                for count in counts
-            }
-            points = [(count, seconds) for count, seconds in found.items() if seconds is not None]
-            if points:
-                axis.plot(*zip(*points, strict=True), marker="o", label=title.replace("`", ""))
-        axis.set_title(f"{JOBS[what]}: seconds, by servers", fontsize=9, loc="left")
-        axis.set_ylim(bottom=0)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=8)
-    CHART.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(CHART, metadata={"Date": None})
-    pyplot.close(figure)
+    with page.chart(CHART, 2, 3.2) as axes:
+        for axis, what in zip(axes, ("unchanged", "changed"), strict=True):
+            for name, title in TITLES.items():
+                counts = sorted({one["servers"] for one in _of(results, contestant=name, what=what, agents=1)})
+                found = {
+                    count: middle(results, "seconds", contestant=name, what=what, agents=1, servers=count)
+                    for count in counts
+                }
+                points = [(count, seconds) for count, seconds in found.items() if seconds is not None]
+                if points:
+                    axis.plot(*zip(*points, strict=True), marker="o", label=title.replace("`", ""))
+            axis.set_title(f"{JOBS[what]}: seconds, by servers", fontsize=9, loc="left")
+            axis.set_ylim(bottom=0)
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[0].legend(frameon=False, fontsize=8)
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -108,9 +88,6 @@ def figures(results: dict[str, Any]) -> str:
 
 
 def write(results: dict[str, Any]) -> None:
-    """The chart, and the figures between the two marks of docs/bench.md."""
+    """The chart, and the figures of docs/bench.md."""
     _chart(results)
-    text = TEXT.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    shown = f"![seconds of a run by number of servers](images/{CHART.name})\n\n{figures(results)}"
-    TEXT.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    page.write(FIGURES, f"![seconds of a run by number of servers](images/{CHART.name})\n\n{figures(results)}")

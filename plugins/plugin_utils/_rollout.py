@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from ansible_collections.locki.vaettir.plugins.filter import agents as agents_filter
 from ansible_collections.locki.vaettir.plugins.filter import report
@@ -93,13 +93,13 @@ def again(cli: Mapping[str, Any], inventory: Sequence[str]) -> str:
     return shlex.join(words) + (f" (and the same {', '.join(more)})" if more else "")
 
 
-def _pairs(word: str) -> list[tuple[str, str]]:
+def _pairs(word: str) -> list[tuple[str, Any]]:
     """As ansible-playbook reads it; but not what is in a file of variables."""
     if word.startswith("@"):
         return []
     if word.startswith("{"):
-        return [(str(name), str(value)) for name, value in yaml.safe_load(word).items()]
-    return [(str(name), str(value)) for name, value in parse_kv(word).items() if name != "_raw_params"]
+        return list(DataLoader().load(word).items())
+    return [(name, value) for name, value in parse_kv(word).items() if name != "_raw_params"]
 
 
 def whole(rows: list[dict[str, Any]]) -> bool:

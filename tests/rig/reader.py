@@ -32,12 +32,12 @@ RIG_VARIABLES: dict[str, Any] = {
 }
 
 
-def sections(page: str, language: str = "bash") -> dict[str, list[str]]:
+def sections(page: str) -> dict[str, list[str]]:
     """What a page has to type, by the title of its section."""
     text = (ROOT / page).read_text(encoding="utf-8")
     parts = re.split(r"(?m)^## (.*)$", text)[1:]
     return {
-        title: re.findall(rf"(?ms)^```{language}\n(.*?)^```$", part)
+        title: re.findall(r"(?ms)^```bash\n(.*?)^```$", part)
         for title, part in zip(parts[::2], parts[1::2], strict=True)
     }
 
@@ -60,10 +60,8 @@ class Newcomer:
     def __init__(self, home: Path) -> None:
         self.home, self.stand_ins = home, home / "bin"
         self.stand_ins.mkdir()
-        for name in (".config/pip", ".pip"):
-            if (Path.home() / name).is_dir():
-                (home / name).parent.mkdir(exist_ok=True)
-                (home / name).symlink_to(Path.home() / name)
+        lint.settle_pip(home)
+        self.names: dict[str, str] = {}  # of the page: what stands for them here
         kept = {
             key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_", "VIRTUAL"))
         }
@@ -71,8 +69,9 @@ class Newcomer:
         cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
         self.environment = {**kept, "HOME": str(home), "PATH": os.pathsep.join(path), "PIP_CACHE_DIR": cache}
 
-    def meets(self, address: str) -> None:
-        """The server stands there, and its names lead to it."""
+    def meets(self, address: str, source: str) -> None:
+        """The server stands there, its names lead to it, and the collection comes from that source."""
+        self.names = {ADDRESS: address, DOMAIN: RIG_DOMAIN, REPOSITORY: source}
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
         self._stand_in("ssh", "-i", str(ca.SSH_KEY), *(word for option in options for word in ("-o", option)))
         resolve = f"ocapistaine.{RIG_DOMAIN}:443:{address}"
@@ -86,6 +85,8 @@ class Newcomer:
         path.chmod(0o755)
 
     def types(self, script: str) -> str:
+        for theirs, ours in self.names.items():
+            script = script.replace(theirs, ours)
         done = subprocess.run(
             ["bash", "-e", "-c", script],
             cwd=self.home,

@@ -35,13 +35,7 @@ class Reader:
 
     def __init__(self, home: Path, address: str) -> None:
         self.newcomer = reader.Newcomer(home)
-        self.newcomer.meets(address)
-        source = reader.repository(home / "source", "0.0.1")
-        self.names = {
-            reader.ADDRESS: address,
-            reader.DOMAIN: reader.RIG_DOMAIN,
-            reader.REPOSITORY: f"git+file://{source}",
-        }
+        self.newcomer.meets(address, f"git+file://{reader.repository(home / 'source', '0.0.1')}")
         self.inventory = home / "vaettir" / "hosts.yml"
         install, inventory, deploy = (
             step for step in reader.sections("README.md")["Put your app online"] if step.startswith(("mk", "cat", "an"))
@@ -51,8 +45,6 @@ class Reader:
         self.types(f". venv/bin/activate\n{deploy}")
 
     def types(self, script: str) -> str:
-        for theirs, ours in self.names.items():
-            script = script.replace(theirs, ours)
         return self.newcomer.types(f"cd vaettir\n{script}")
 
     def writes(self, **variables: object) -> None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench import report
+from bench import page, report
+from tests.rig.shell import ROOT
 
-RESULTS = report.read()
+RESULTS = page.read(report.RESULTS)
 
 
 @pytest.mark.parametrize("row", report.ROWS, ids=lambda row: f"{row.what} {row.key}")
@@ -18,4 +19,4 @@ def test_every_row_has_samples(row: report.Row) -> None:
 
 
 def test_text_is_of_these_results() -> None:
-    assert report.figures(RESULTS) in report.TEXT.read_text(encoding="utf-8")
+    assert report.figures(RESULTS) in (ROOT / page.PAGE).read_text(encoding="utf-8")

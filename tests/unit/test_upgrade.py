@@ -15,6 +15,7 @@ from ansible_collections.locki.vaettir.plugins.modules import traefik
 from .docker_command import Said, container
 from .module_run import run_module
 
+READER, TRAEFIK = "vaettir-docker-api-1", "vaettir-traefik-1"
 OLD, NEW = "services: {old: {}}\n", "services: {new: {}}\n"
 BUSY = "Error response from daemon: OCI runtime create failed: runc did not answer"
 AGENTS = [{"label": name, "url": f"https://{name}.example/"} for name in ("a", "b")]
@@ -26,7 +27,7 @@ class Server:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.capsys = root, capsys
-        self.runs = {"vaettir-traefik-1": "Traefik's first start", "vaettir-docker-api-1": "the reader's first start"}
+        self.runs = {TRAEFIK: "Traefik's first start", READER: "the reader's first start"}
         self.compose: list[Said] = []
         self.answers = [GOOD, GOOD]  # to the handshakes, before and after
         self.acts: list[str] = []
@@ -150,9 +151,6 @@ def test_the_owners_services_are_read_for_the_way_back(server: Server) -> None:
     server.compose = [(1, "", "the new one fails")]
     server("upgraded")
     assert f"--file {_upgrade.PREVIOUS} --file {_names.OVERRIDE}" in server.acts[-1]
-
-
-READER, TRAEFIK = "vaettir-docker-api-1", "vaettir-traefik-1"
 
 
 @pytest.mark.parametrize(

@@ -46,15 +46,12 @@ def test_step_by_step(servers, edge, sources, tmp_path):
     assert len(STEPS[3].splitlines()) <= 2 + 12
     name, address = next(iter(servers.items()))
     newcomer = reader.Newcomer(tmp_path)
-    newcomer.meets(address)
+    newcomer.meets(address, sources[f"git {VERSION}"])
     # ngrok's edge is played by the rig, and its agent with it.
     url, port = shlex.split(STEPS[0])[2:]
     edge.put(url.removeprefix("--url=https://"), f"http://127.0.0.1:{port}")
 
     script = "".join(f"echo '=== {number}'\n{step}\n" for number, step in enumerate(STEPS[1:], 2))
-    source = sources[f"git {VERSION}"]
-    for theirs, ours in ((reader.ADDRESS, address), (reader.DOMAIN, reader.RIG_DOMAIN), (reader.REPOSITORY, source)):
-        script = script.replace(theirs, ours)
     said = dict(re.findall(r"(?ms)^=== (\d)$\n(.*?)(?=^=== \d$|\Z)", newcomer.types(script)))
     assert said["2"].strip() == name
     assert "was installed successfully" in said["3"]

@@ -431,17 +431,21 @@ class Managed:
                 break
             time.sleep(0.5)
         whole = view.whole and self.visited and not failed and found.online
-        return self._visit(found, view.baseline) if whole else found
+        return self._visit(found, view) if whole else found
 
     @property
     def visited(self) -> bool:
         """A hand-made conf keeps no promises of ours."""
         return self.checked and self.ours
 
-    def _visit(self, found: Verification, baseline: Verification | None) -> Verification:
-        """What a visitor does, at the container itself and through Traefik, next to what served before."""
-        before: Sequence[Mapping[str, Any]] = baseline.visit if baseline else ()
-        self.visits = self._visits(["nginx", "traefik", *([] if before else ["tunnel"])], self.question())
+    def _visit(self, found: Verification, view: View) -> Verification:
+        """What a visitor does, at the container itself and through Traefik, next to what served before.
+
+        A replaced container that was not good still takes its part of what comes through Traefik.
+        """
+        before: Sequence[Mapping[str, Any]] = view.baseline.visit if view.baseline else ()
+        whole = ["traefik"] if before or not view.old_serves else []
+        self.visits = self._visits(["nginx", *whole, *([] if before else ["tunnel"])], self.question())
         before = before or self.visits.get("tunnel", ())
         for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
             fault = _bisect.worse(self.visits.get(name, ()), before)

@@ -118,8 +118,16 @@ def labels(container: dict[str, Any]) -> dict[str, str]:
 
 
 def running(container: dict[str, Any] | None) -> bool:
-    """Docker counts one that dies over and over as running, too."""
-    return bool(container and container["State"]["Running"] and not container["State"].get("Restarting"))
+    """Docker counts one that dies over and over as running, too: while it waits for its next start, and after it."""
+    if not container or not container["State"]["Running"] or container["State"].get("Restarting"):
+        return False
+    return not container.get("RestartCount") or health(container) != "starting"
+
+
+def status(container: dict[str, Any]) -> str:
+    """Docker's word for it; the same at each moment of one that dies over and over."""
+    told = container["State"]["Status"]
+    return str(told) if running(container) or told != "running" else "restarting"
 
 
 def health(container: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ def last_words(container: dict[str, Any], told: str) -> str:
 def state(container: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": container["Name"].lstrip("/"),
-        "status": container["State"]["Status"],
+        "status": _docker.status(container),
         "running": alive(container),
         "restarts": container.get("RestartCount", 0),
         "started": container["State"]["StartedAt"],

@@ -90,7 +90,7 @@ def compare(aim: Aim, runs: Runs) -> Plan:
     start = (
         []
         if runs.running
-        else [f"it is {runs.container['State']['Status']}" if runs.container else "there is no container"]
+        else [f"it is {_docker.status(runs.container)}" if runs.container else "there is no container"]
     )
     return Plan(tuple(build), tuple(start), tuple(replace), tuple(reload))
 

@@ -226,6 +226,10 @@ def test_a_container_that_dies_over_and_over_does_not_run() -> None:
     dies = container()
     dies["State"].update(Restarting=True, Status="restarting")
     assert compare(AIM, replace(AS_WANTED, container=dies)).start == ("it is restarting",)
+    again = {**container(health="starting"), "RestartCount": 3}
+    assert compare(AIM, replace(AS_WANTED, container=again)).start == ("it is restarting",)
+    assert compare(AIM, replace(AS_WANTED, container={**again, "RestartCount": 0})) == NOTHING
+    assert compare(AIM, replace(AS_WANTED, container={**container(), "RestartCount": 3})) == NOTHING
 
 
 def test_differing() -> None:

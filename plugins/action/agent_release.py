@@ -19,7 +19,10 @@ from ansible_collections.locki.vaettir.plugins.module_utils._transaction import 
 
 VISITOR = 5  # seconds for the public name, from the control node
 # What the module takes of an agent's settings as they are.
-PASSED = ("base_image", "require_online", "drain", "drain_window", "keep_releases", "release", "instead_of")
+PASSED = (
+    *("base_image", "require_online", "drain", "drain_window", "purge_cache", "keep_releases"),
+    *("release", "instead_of"),
+)
 KILLED = (-9, 137)  # exit status of a process that SIGKILL ended
 ENDED = (
     "the module was ended on the server before it could answer (out of memory, or by hand). Whatever it had switched "

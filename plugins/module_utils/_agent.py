@@ -546,6 +546,8 @@ class Managed:
 
     def drain(self) -> None:
         self.switching.drain()
+        if self.settings.get("purge_cache"):
+            self.switching.purge_cache()
 
     def prune(self) -> None:
         """Releases that nobody will go back to, and images of releases that are gone."""

@@ -235,6 +235,15 @@ class Switch:
         _containers.drain(self.old["Id"], window)
         self.notes = [f"the replaced container drains: it keeps its WebSockets for {window} s"]
 
+    def purge_cache(self) -> None:
+        """Not worth an undo: the release is active, and what could not be emptied was good enough before."""
+        if not self.switched:
+            return
+        container = self._running()
+        status, output, error = _containers.execute(container["Id"], *_containers.COMMAND, "purge")
+        told = f"not emptied: {_containers.reason(error or output)}" if status else f"emptied: {output.strip()}"
+        self.notes.append(f"the cache of assets was {told}")
+
     # --- after a death
 
     def recover(self, touch: bool) -> list[str]:

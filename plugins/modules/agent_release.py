@@ -168,6 +168,10 @@ options:
         description: Seconds that a replaced container keeps its WebSockets.
         type: int
         default: 300
+      purge_cache:
+        description: Whether a release, once it is active, empties the cache of assets.
+        type: bool
+        default: false
       keep_releases:
         description:
           - How many releases to keep.
@@ -300,6 +304,7 @@ AGENT_OPTIONS: dict[str, Any] = {
     "require_online": {"type": "bool", "default": False},
     "drain": {"type": "str", "choices": ["window", "now"], "default": "window"},
     "drain_window": {"type": "int", "default": 300},
+    "purge_cache": {"type": "bool", "default": False},
     "keep_releases": {"type": "int", "default": 3},
     "files": {"type": "dict", "default": {}},
     "env": {"type": "dict", "default": {}},

@@ -214,6 +214,15 @@ def test_a_replacement_that_was_committed_goes_on(machine: Machine, at: str, eve
     assert machine.docker.outage == []
 
 
+@pytest.mark.parametrize("case", ["start", "reload", "replace"])
+def test_a_release_may_empty_the_cache(machine: Machine, case: str) -> None:
+    told = "the cache of assets was emptied: 2 assets removed"
+    deployed(machine, case)
+    wanted = {"purge_cache": True, **(OTHER_SERVICE if case == "replace" else {})}
+    assert told in machine("two", **wanted)["notes"]
+    assert told not in machine("two", **wanted)["notes"]
+
+
 def test_a_replaced_container_that_drains_goes_on_draining(machine: Machine) -> None:
     deployed(machine, "replace")("two", **OTHER_SERVICE)
     assert recover(machine, touch=False) == recover(machine) == []

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -269,15 +270,17 @@ def test_a_changed_target_is_a_reload_without_a_gap(stand: Stand):
     container = stand.ids()["vaettir-one-1"]
     stand.edge.put("moved.ngrok-free.app", "http://127.0.0.1:9000")
     with stand.visitors("changed target") as visitors:
-        stand.deploy(target_url="https://moved.ngrok-free.app", **stand.next())
+        run = stand.deploy(target_url="https://moved.ngrok-free.app", purge_cache=True, **stand.next())
         stand.edge.reset()
         time.sleep(1)
         hosts = {request.host for request in stand.edge.requests() if request.path.startswith("/load/")}
     undisturbed(visitors)
     assert hosts == {"moved.ngrok-free.app"}
+    assert re.search(r"the cache of assets was emptied: \d+ assets removed", run.said)
     assert stand.ids()["vaettir-one-1"] == container
     assert "ONE_TARGET_URL=https://moved.ngrok-free.app" in stand.shell("cat .env")
     stand.settings.pop("target_url")
+    stand.settings.pop("purge_cache")
 
 
 def test_old_rules_that_must_not_live_on(stand: Stand):

@@ -18,6 +18,7 @@ from ansible_collections.locki.vaettir.plugins.filter.diagnosis import addresses
 from ansible_collections.locki.vaettir.plugins.module_utils import (
     _bisect,
     _diagnosis,
+    _facts,
     _probe,
     _questions,
     _tunnel,
@@ -162,13 +163,14 @@ class ActionModule(ActionBase):
         """The server and, at the same moment, everything else that can be asked; or only some questions of a visitor's
         again."""
         agents = {name: _questions.asked(self.settings[name]) for name in names}
-        group = AtOnce(OUTSIDE)
+        group = AtOnce(min(OUTSIDE, self.left))
         outside = {
             name: group.begin(f"{name} from outside", partial(visit, one, self.server, again.get(name, {})), {})
             for name, one in agents.items()
             if self.settings[name]["from_outside"]
         }
         given = {**{key: self.args[key] for key in SERVERS}, "agents": list(agents.values()), "again": again}
+        given["seconds"] = min(_facts.LIMIT, self.left)
         called = _call.call(self, "locki.vaettir.agent_diagnosis", given, self.variables)
         return Round(called, {name: one() for name, one in outside.items()}, group.late)
 

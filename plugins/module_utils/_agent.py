@@ -26,7 +26,8 @@ HANDSHAKE_ONLY: dict[str, Any] = {"foreign_origin": "", "http2": False, "upload"
 HANDSHAKE = 5  # seconds for a handshake, besides those until nginx gives up a tunnel that does not answer
 CONFIRM = 2  # seconds until an answer that no retry can make better is asked for once more
 SETTLE = 10  # seconds until Traefik has taken a new container in
-VISIT, VISIT_SILENCE = 4.0, 0.7  # seconds for what a visitor does
+# Seconds for what a visitor does; until the app's first word; of silence.
+VISIT, VISIT_FIRST, VISIT_SILENCE = 4.0, 2.0, 0.7
 CERTIFICATE = (3, 20)  # seconds that a certificate may be under way: without a switch, with one
 
 
@@ -63,6 +64,7 @@ class Managed:
         self.made = ""  # ID of the release that this transaction made
         self.answers: dict[str, dict[str, Any]] = {}
         self.visits: dict[str, list[dict[str, Any]]] = {}
+        self.seen: list[str] = []  # what is worth knowing of them
         self.looked_at: dict[str, Any] | None = None  # the container that the last check was about
         self.was_copied = self.found = False  # `found`: a container before this transaction
         self.is_active = False  # what runs is the committed release
@@ -401,18 +403,25 @@ class Managed:
 
     def baseline(self, previous: Previous) -> Verification | None:
         """What serves before the switch, as it was verified; one question where all is well, as nearly always."""
+        was = self._handshake_of(previous)
+        if was is None or not self.visited or was.traefik.reason not in GOOD:
+            return was
+        visit = self._visits(["traefik"], self._question_of(previous)).get("traefik", [])
+        fault = _bisect.worse(visit, ())
+        traefik = _visits_answer(fault, was.traefik, was_so=True) if fault else was.traefik
+        return Verification(traefik, visit=tuple(visit))
+
+    def _question_of(self, previous: Previous) -> dict[str, Any]:
+        kept = self.store.facts(previous.release).get("probe") or self.asked()
+        return {**self.question(), **kept}
+
+    def _handshake_of(self, previous: Previous) -> Verification | None:
         if not self.checked or not previous.ran:
             return None
-        kept = self.store.facts(previous.release).get("probe") or self.asked()
-        question = {**self.question(), **kept}
         answers = dict(self.answers)
-        traefik = self._ask("traefik", question, "127.0.0.1", timeout=self.patience)
+        traefik = self._ask("traefik", self._question_of(previous), "127.0.0.1", timeout=self.patience)
         self.answers = answers
-        if not self.visited or traefik.reason not in GOOD:
-            return Verification(traefik)
-        visit = self._visits(["traefik"], question).get("traefik", [])
-        fault = _bisect.worse(visit, ())
-        return Verification(_visits_answer(fault, traefik, was_so=True) if fault else traefik, visit=tuple(visit))
+        return Verification(traefik)
 
     def verify(self, switched: bool, view: View) -> Verification:
         """Through Traefik and the container itself, until both are good or nothing more can be hoped for."""
@@ -446,16 +455,40 @@ class Managed:
         before: Sequence[Mapping[str, Any]] = view.baseline.visit if view.baseline else ()
         whole = ["traefik"] if before or not view.old_serves else []
         self.visits = self._visits(["nginx", *whole, *([] if before else ["tunnel"])], self.question())
-        before = before or self.visits.get("tunnel", ())
         for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
-            fault = _bisect.worse(self.visits.get(name, ()), before)
+            fault = self._fault(name, before)
             if fault:
                 made = _visits_answer(fault, answer, was_so=fault.question in _bisect.failed(before))
                 return replace(found, direct=made) if name == "nginx" else replace(found, traefik=made)
         return found
 
-    def _visits(self, places: Sequence[str], question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        asked = _visitor.plan(self.settings, silence=VISIT_SILENCE, seconds=VISIT)
+    def _fault(self, name: str, before: Sequence[Mapping[str, Any]]) -> _bisect.Fault | None:
+        """What visitors lack there, and had before. It is asked once more, and of the tunnel itself: what visitors
+        never had is the app's own, and an app that has gone meanwhile is offline."""
+
+        def found() -> _bisect.Fault | None:
+            tunnel = self.visits.get("tunnel", [])
+            return _bisect.worse(self.visits.get(name, []), before or tunnel, tunnel)
+
+        fault = found()
+        if not fault:
+            return None
+        doubtful = [fault.question, *(_bisect.failed(self.visits[name]) - {fault.question})]
+        more = dict.fromkeys(doubtful[: _bisect.MORE_QUESTIONS], _bisect.MORE)
+        self.visits = _bisect.joined(self.visits, self._visits([name, "tunnel"], self.question(), more))
+        fault, tunnel = found(), self.visits.get("tunnel", [])
+        if fault and not before and fault.question in _bisect.failed(tunnel):
+            self.seen.append(f"a visitor's {fault.question} fails at the app itself: {fault.here}")
+            return None
+        if fault and self.expected.offline and _bisect.silent(tunnel, fault.question):
+            return None
+        return fault
+
+    def _visits(
+        self, places: Sequence[str], question: Mapping[str, Any], more: Mapping[str, int] | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        asked = _visitor.plan(self.settings, first=VISIT_FIRST, silence=VISIT_SILENCE, seconds=VISIT)
+        asked = _bisect.again(asked, more) if more else asked
         own = _visitor.own_names({**self.settings, "public_origin": question["origin"]})
         work = {name: partial(_visitor.visit, self._place(name, question), asked, own) for name in places}
         return at_once(work, asked.seconds + _visitor.GRACE)
@@ -516,11 +549,9 @@ class Managed:
 
     def answers_again(self, previous: Previous) -> str:
         """After an undo: what the previous release answers, in a word."""
-        if not self.checked or not previous.ran:
-            return ""
         end = time.monotonic() + SETTLE
         while True:
-            found = self.baseline(previous)
+            found = self._handshake_of(previous)
             if found is None or self.expected.met_by(found.traefik) or time.monotonic() > end:
                 return found.traefik.reason if found else ""
             time.sleep(0.5)
@@ -564,4 +595,4 @@ class Managed:
     def notes(self) -> list[str]:
         backups = [f"a hand-edited file has its backup: {path}" for path in self.files.backups]
         left = [f"{path} is tracked by git and left as it is" for path in self.files.kept]
-        return backups + left + self.switching.notes
+        return backups + left + self.seen + self.switching.notes

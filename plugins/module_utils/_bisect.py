@@ -26,6 +26,7 @@ PLACES = {
 SLOW = 1200.0  # milliseconds until the first byte, besides a few times what the place behind takes
 SLOW_ALONE = 3000.0  # where there is none behind
 TIMES = 4
+QUICK = 1000.0  # milliseconds; what came so soon does not take a whole visit
 MORE, MORE_QUESTIONS = 6, 3  # how often what failed sometimes is asked at each place
 FAILS, DIFFERS, SLOWER, ONCE, MAYBE = "fails", "differs", "slower", "once", "maybe"
 Visits = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -254,19 +255,38 @@ def failed(visit: Answers) -> set[str]:
     return {name for name, answers in by_question(visit).items() if not all(one["ok"] for one in answers)}
 
 
-def worse(now: Answers, before: Answers) -> Fault | None:
+def worse(now: Answers, before: Answers, itself: Answers = ()) -> Fault | None:
     """What fails of a release and did not before; else what fails of a visit's own questions at all.
 
-    A page may name files that never were there, so of those counts what got worse.
+    A page may name files that never were there, so of those counts what got worse. `itself`: what the tunnel answers,
+    which another target may answer in another way.
     """
     known, bad = by_question(before), failed(before)
     files = {str(one["question"]) for one in (*now, *before) if one["file"]}
-    found = [one for one in _of_place("traefik", {"tunnel": before, "traefik": now}) if _is_worse(one, now, known)]
-    found = [one for one in found if one.question not in files or (before and not bad & files)]
+    compared = [one for one in _of_place("traefik", {"tunnel": before, "traefik": now}) if _is_worse(one, now, known)]
+    found = [one for one in compared if one.word == FAILS or _is_worse(one, now, {**known, **by_question(itself)})]
+    found += _hanging(now, known)
+    whole = before and not bad & files and not {_visitor.PAGE, *files} & set(unasked(before))
+    found = [one for one in found if one.question not in files or whole]
     return min(found, key=lambda one: (one.question in bad, one.question in files), default=None)
 
 
 def _is_worse(one: Fault, now: Answers, known: Mapping[str, Answers]) -> bool:
     there = known.get(one.question, [])
-    ranks = [_rank(answer) for answer in now if answer["question"] == one.question]
-    return one.word == FAILS or (one.word == DIFFERS and max(ranks) > max(map(_rank, there)))
+    ranks = map(_rank, by_question(now)[one.question])
+    return one.word == FAILS or (one.word == DIFFERS and max(ranks) > max(map(_rank, there), default=5))
+
+
+def _hanging(now: Answers, known: Mapping[str, Answers]) -> Iterable[Fault]:
+    """Nobody waits long for a release, but what came at once before must not hang."""
+    for question in unasked(now):
+        there = known.get(question, [])
+        late = [one for one in now if one["question"] == question and one["state"] != _visitor.BUSY]
+        if late and there and max(map(_waits, there)) < QUICK:
+            yield _fault(FAILS, question, "traefik", late, late, "tunnel", there)
+
+
+def silent(visit: Answers, question: str) -> bool:
+    """Whether it was asked again and nobody was there: the tunnel's own word, or none at all."""
+    answers = [one for one in visit if one["question"] == question and one.get("again")]
+    return bool(answers) and all(one["code"] or not one["status"] for one in answers)

@@ -96,6 +96,7 @@ class Line:
 
     def __init__(self, sock: socket.socket, clock: Clock) -> None:
         self.sock, self.clock = sock, clock
+        self.heard = 0.0  # when the last bytes came
 
     def send(self, data: bytes) -> None:
         try:
@@ -110,11 +111,13 @@ class Line:
         """Bytes as they come; none at the end."""
         try:
             self.sock.settimeout(self.clock.left())
-            return self.sock.recv(CHUNK)
+            data = self.sock.recv(CHUNK)
         except socket.timeout:
             raise ProbeError("timeout", f"no more bytes came within {self.clock.seconds:g} s") from None
         except OSError as error:  # ssl.SSLError, too
             raise ProbeError("no_answer", f"the connection broke off: {error}") from None
+        self.heard = time.monotonic()
+        return data
 
 
 class Stream:

@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any, Callable, Iterable, Mapping
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from . import _http, _probe, _questions, _websocket
 
@@ -31,8 +31,11 @@ SIZE_LIMIT = 2 << 20  # bytes of one answer
 PAGES_AT_ONCE = 2
 HTTP_LIMIT = 6.0  # seconds for one answer
 FIRST_MESSAGE = 4.0  # seconds
+BUSY_LINE = 1.0  # seconds; whose last bytes came since then still sends
+AS_IT_IS = "/%:@!$&'()*+,;=~-._?"  # of a URL, besides letters and digits (RFC 3986)
 STALLED = 4.0  # seconds in the middle of an answer in which nothing comes
 REDIRECTS = 3
+HOST_CONFIG = "host-config"  # of Streamlit, which some older ones have not
 GRACE = 0.5  # seconds after which a visit that hangs is left behind
 AGAIN = 4  # times that what failed sometimes is asked once more
 PATIENT = 5.0  # seconds; who was given less time has not failed
@@ -78,6 +81,7 @@ class Plan:
     stream: str = ""
     says: bytes = b""  # a browser's first message
     hears: bool = False  # whether the app has a first message
+    first: float = FIRST_MESSAGE
     silence: float = SILENCE
     seconds: float = SECONDS
     rounds: int = 2
@@ -94,7 +98,7 @@ def plan(agent: Mapping[str, Any], **more: Any) -> Plan:
     engine = "transport=websocket" in path
     made = Plan(
         page=f"{begin}/",
-        health=tuple(f"{begin}/_stcore/{name}" for name in ("health", "host-config")) if streamlit else (),
+        health=tuple(f"{begin}/_stcore/{name}" for name in ("health", HOST_CONFIG)) if streamlit else (),
         socket=path,
         stream="" if path else str(agent["stream_path"]),
         says=RERUN if streamlit else b"",
@@ -159,19 +163,25 @@ class _Names(HTMLParser):
             self.found.append(("style" if "stylesheet" in relation else "script", has["href"]))
 
 
-def assets(html: str, url: str, own: Iterable[str]) -> list[str]:
-    """Paths of the page's own scripts and styles; those of other hosts are theirs."""
+def assets(html: str, url: str, own: Iterable[str]) -> dict[str, str]:
+    """The page's own scripts and styles, by their paths; those of other hosts are theirs."""
     parser = _Names()
-    parser.feed(html)
-    base, own = urljoin(url, parser.base), {urlsplit(url).netloc, *own}
-    found: dict[str, str] = {}
+    with contextlib.suppress(AssertionError):  # what only a browser understands; Python's parser gives up
+        parser.feed(html)
+    own, found = {urlsplit(url).netloc, *own}, dict[str, str]()
     for kind, link in parser.found:
-        parts = urlsplit(urljoin(base, link))
-        if parts.scheme in ("http", "https") and parts.netloc in own:
-            found.setdefault(parts.path + (f"?{parts.query}" if parts.query else ""), kind)
+        with contextlib.suppress(ValueError):  # an address in brackets that is none
+            parts = urlsplit(urljoin(urljoin(url, parser.base.strip()), link.strip()))
+            if parts.scheme in ("http", "https") and parts.netloc in own:
+                found.setdefault(quoted(parts), kind)
     scripts, styles = ([path for path, kind in found.items() if kind == one] for one in ("script", "style"))
     styles = styles[: max(ASSETS - SCRIPTS, ASSETS - len(scripts))]
-    return scripts[: ASSETS - len(styles)] + styles
+    return {path: found[path] for path in scripts[: ASSETS - len(styles)] + styles}
+
+
+def quoted(parts: SplitResult) -> str:
+    """Path and query as a browser sends them."""
+    return quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=AS_IT_IS)
 
 
 def forbids(policy: str, own: Iterable[str]) -> bool:
@@ -219,7 +229,7 @@ class Visit:
                 self.again(question)
         self.wait()
         for question, begin in self.begun.values():
-            waited = time.monotonic() - begin
+            waited = max(0.0, time.monotonic() - begin)
             short = waited < PATIENT or question == SOCKET
             self.found.append(seen(question, ok=short, told=f"no answer within {waited:.0f} s", late=True))
         return self.found
@@ -262,11 +272,12 @@ class Visit:
 
     def begin(self, question: str, work: Callable[[_Connection], dict[str, Any]], path: str) -> None:
         number, self.number = self.number, self.number + 1
-        self.begun[number] = (question, time.monotonic())
+        self.begun[number] = (question, self.end)
 
         def ask() -> None:
             try:
                 with contextlib.nullcontext() if question == SOCKET else ROOM:
+                    self.begun[number] = (question, time.monotonic())
                     limit = min(self.end - time.monotonic(), self.plan.seconds if question == SOCKET else HTTP_LIMIT)
                     told = work(_Connection(self.place, path, self.contexts, number, max(0.1, limit)))
             except _probe.ProbeError as failure:
@@ -306,12 +317,12 @@ class Visit:
             first = (time.monotonic() - begin) * 1000
             made = {
                 "status": status,
-                "kind": fields.get("content-type", "").partition(";")[0].strip().lower(),
+                "kind": _websocket.shown(fields.get("content-type", "").partition(";")[0].strip().lower()),
                 "state": _websocket.shown(fields.get(_websocket.STATE_HEADER, "")),
                 "code": _websocket.ngrok_code(fields),
                 "first": round(first, 1),
                 "line": round(timings.get("connect", 0) + timings.get("tls", 0), 1),
-                "location": _websocket.shown(fields.get("location", "")),
+                "location": fields.get("location", ""),
                 "policy": fields.get("content-security-policy", ""),
             }
             body, problem, late = read(line, status, fields, rest, enough)
@@ -327,33 +338,38 @@ class Visit:
     def page(self, asked: _Connection) -> dict[str, Any]:
         for _hop in range(REDIRECTS + 1):
             made, body = self.get(asked, BROWSER)
-            target = urlsplit(urljoin(f"http://{asked.url.authority}{asked.url.target}", made["location"]))
+            target = urlsplit(urljoin(f"http://{asked.url.authority}{asked.url.target}", made.pop("location")))
             within = target.netloc in (asked.url.authority, *self.own)
-            if not (made["location"] and 300 <= made["status"] < 400 and within):
+            path = quoted(target)
+            if path == asked.url.target or not (300 <= made["status"] < 400 and within):
                 break
-            path = (target.path or "/") + (f"?{target.query}" if target.query else "")
             asked = _Connection(self.place, path, self.contexts, self.number, asked.clock.left())
-        if made["kind"] == "text/html" and made["ok"]:
-            url = f"http://{asked.url.authority}{asked.url.target}"
-            found = assets(body.decode("utf-8", "replace"), url, self.own)
-            self.named += [path for path in found if path not in self.named][: ASSETS - len(self.named)]
-            made["assets"] = len(found)
-            if found and forbids(made["policy"], (asked.url.authority, *self.own)):
-                made.update(ok=False, told=f"answer {made['status']}, whose policy forbids its own scripts")
-            if not body.strip():
-                made.update(ok=False, told=f"answer {made['status']}, an empty page")
+        if made["kind"] == "text/html" and made["ok"] and made["status"] < 300:
+            self.look(made, body, f"http://{asked.url.authority}{asked.url.target}")
         if self.plan.health and made["status"] >= 404:
             made["ok"] = False  # Streamlit has a page; another app may have none
         return made
 
+    def look(self, made: dict[str, Any], body: bytes, url: str) -> None:
+        found = assets(body.decode("utf-8", "replace"), url, self.own)
+        self.named += [path for path in found if path not in self.named][: ASSETS - len(self.named)]
+        made["assets"] = len(found)
+        if "script" in found.values() and forbids(made["policy"], (urlsplit(url).netloc, *self.own)):
+            made.update(ok=False, told=f"answer {made['status']}, whose policy forbids its own scripts")
+        if made["status"] != 204 and not body.strip():
+            made.update(ok=False, told=f"answer {made['status']}, an empty page")
+
     def asset(self, asked: _Connection) -> dict[str, Any]:
+        """A redirect leads to something else, and a style may be empty."""
         made, body = self.get(asked, "*/*")
-        good = made["status"] < 400 and made["kind"] != "text/html" and (body or made["late"])
-        return {**made, "ok": made["ok"] and bool(good)}
+        empty = not body and not made["late"] and made["status"] == 200 and made["kind"] != "text/css"
+        good = 300 <= made["status"] < 400 or (made["status"] < 300 and made["kind"] != "text/html" and not empty)
+        return {**made, "ok": made["ok"] and good}
 
     def health(self, asked: _Connection) -> dict[str, Any]:
         made, _body = self.get(asked, "*/*")
-        return {**made, "ok": made["ok"] and (made["status"] < 400 or made["status"] in (401, 403))}
+        refused = (401, 403, 404) if asked.url.target.endswith(HOST_CONFIG) else (401, 403)
+        return {**made, "ok": made["ok"] and (made["status"] < 400 or made["status"] in refused)}
 
     def stream(self, asked: _Connection) -> dict[str, Any]:
         made, body = self.get(asked, _websocket.STREAM, b"\n")
@@ -394,8 +410,8 @@ class Visit:
         try:
             if self.plan.says and speaks:
                 talk.say(self.plan.says)
-            if self.plan.hears and speaks and not talk.listen(FIRST_MESSAGE, 1):
-                return {"told": f"101, and no first message of the app's within {FIRST_MESSAGE:g} s", "late": True}
+            if self.plan.hears and speaks and not talk.listen(self.plan.first, 1):
+                return {"told": f"101, and no first message of the app's within {self.plan.first:g} s", "late": True}
             message = round((time.monotonic() - begin) * 1000, 1)
             talk.listen(silence)
             silent = time.monotonic() - begin
@@ -403,11 +419,15 @@ class Visit:
             # A script that still runs answers later.
             if talk.tail.endswith(FINISHED) and speaks:
                 talk.say(self.plan.says)
-                if not talk.listen(FIRST_MESSAGE, talk.frames.messages + 1):
+                if not talk.listen(self.plan.first, talk.frames.messages + 1):
                     return {"told": f"101, and after {silent:.0f} s of silence no more message of the app's"}
+        except _websocket.FrameError as error:
+            # More than we take: a large app's first screen.
+            return {"told": f"101, and {error}", "ok": error.reason == "too_large", "late": True}
         except (_ClosedError, _probe.ProbeError) as end:
             after = time.monotonic() - begin
-            short = isinstance(end, _probe.ProbeError) and end.reason == "no_pong" and talk.line.clock.seconds < PONG
+            mute = isinstance(end, _probe.ProbeError) and end.reason == "no_pong"
+            short = mute and (talk.line.clock.seconds < PONG or talk.still_sends)
             if short or IMPATIENT in str(end):
                 return {"told": f"101, and {end}", "ok": True, "late": True}
             told = f"101, and {f'after {after:.0f} s' if after > 1 else 'at once'} {end}"
@@ -435,6 +455,11 @@ class _Talk:
         self.asked, self.line, self.rest = asked, line, rest
         self.frames = _websocket.Frames()
         self.tail = b""  # of the last message
+
+    @property
+    def still_sends(self) -> bool:
+        """A pong waits behind what comes."""
+        return time.monotonic() - self.line.heard < BUSY_LINE
 
     def say(self, message: bytes) -> None:
         self.line.send(_websocket.frame(_websocket.BINARY, message, _MASK))
@@ -477,8 +502,9 @@ def read(
     came, late, problem, moment = bytearray(data), False, "", time.monotonic()
     chunked = "chunked" in headers.get("transfer-encoding", "").lower()
     length = headers.get("content-length", "")
-    while len(came) < SIZE_LIMIT and not (enough and enough in came):
-        if (chunked and came.endswith(b"0\r\n\r\n")) or (length.isdigit() and not chunked and len(came) >= int(length)):
+    while len(came) < SIZE_LIMIT:
+        ends = came.endswith(b"0\r\n\r\n") if chunked else length.isdigit() and len(came) >= int(length)
+        if (ends or (enough and enough in came)) and _suffices(headers, bytes(came), enough):
             break
         try:
             more = line.receive()
@@ -494,7 +520,7 @@ def read(
         body, whole = _http.body(dict(headers), bytes(came))
     except _http.WireError as error:
         return bytes(came), f"with {error}", False
-    late = late or len(came) >= SIZE_LIMIT or bool(enough and enough in came)
+    late = late or len(came) >= SIZE_LIMIT or bool(enough and enough in body)
     whole = whole or late
     if not whole and (chunked or length):
         return body, problem or f"which ends after {len(body)} bytes{f' of {length}' if length else ''}", False
@@ -510,6 +536,15 @@ def read(
     elif coding not in ("", "identity"):
         problem = f"in {_websocket.shown(coding)}, which nobody asked for"
     return body, problem, late
+
+
+def _suffices(headers: Mapping[str, str], came: bytes, enough: bytes) -> bool:
+    """Whether it is all, or what was waited for; what only looks so is inside a chunk."""
+    try:
+        body, whole = _http.body(dict(headers), came)
+    except _http.WireError:
+        return True
+    return whole or bool(enough and enough in body)
 
 
 def visit(place: Place, asked: Plan, own: Iterable[str] = ()) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ description:
     server does not get there.
   - A visitor's browser is the measure. Its page, scripts and WebSocket are asked for at every hop, which takes at most
     60 requests through the tunnel for an agent that works, and about twice as many where something is wrong. The app
-    notices requests for its page and some WebSockets. Streamlit runs its script once for each of those.
+    notices requests for its page and some WebSockets. Streamlit runs its script twice for each of
+    those that speak.
   - What hangs is left behind, so that all of it ends within 30 seconds.
   - Changes nothing. A server that cannot be reached is a diagnosis, and no failure of the task.
 author:
@@ -143,6 +144,10 @@ options:
       asks twice what it is not sure of.
     type: dict
     default: {}
+  seconds:
+    description: Seconds after which what hangs on the server is left behind.
+    type: float
+    default: 16.5
   app_url:
     description: >-
       Where the app listens, for a control node that is the laptop, as in V(http://127.0.0.1:8501). It is asked there,
@@ -339,7 +344,7 @@ def ask(server: _facts.Server, params: dict[str, Any], agent: dict[str, Any], se
 def collect(params: dict[str, Any]) -> dict[str, Any]:
     root = os.path.abspath(params["root"])
     params = {**params, "root": root}
-    group = AtOnce(_facts.LIMIT)
+    group = AtOnce(params["seconds"])
     server = _facts.Server(params["project"])
     look = (root, params["ports"], params["project"], params["definition"], server.containers)
     stack = group.begin("docker", lambda: _stack.collect(*look), {"root": root, **MUTE})
@@ -364,6 +369,7 @@ def main() -> None:
             "tls": {"type": "str", "default": "acme"},
             "tls_ca": {"type": "str", "default": ""},
             "again": {"type": "dict", "default": {}},
+            "seconds": {"type": "float", "default": _facts.LIMIT},
             "app_url": {"type": "str", "default": ""},
         },
         supports_check_mode=True,

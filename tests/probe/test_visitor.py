@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import os
+import socketserver
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -239,3 +242,132 @@ def test_our_own_haste_is_no_fault_of_a_release() -> None:
         found = _visitor.visit(place, _visitor.plan(APP, silence=0.2, seconds=5.0))
     assert _bisect.unasked(found) == [_visitor.PAGE]
     assert _bisect.worse(found, ()) is None
+
+
+# --- Raw answers ------------------------------------------------------------------------------------------------------
+
+HTML = "Content-Type: text/html\r\n"
+
+
+def answer(body: str = "", head: str = HTML, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+
+
+@contextmanager
+def serving(answers: dict[str, bytes], pause: float = 0.0) -> Iterator[_visitor.Place]:
+    """Answers by their targets, each written in two pieces where there is a pause."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            target = self.rfile.readline().split()[1].decode()
+            head, separator, body = answers.get(target, answer("no", status="404 Not Found")).partition(b"\r\n\r\n")
+            cut = body.find(b"\n") + 1 if pause else 0
+            self.wfile.write(head + separator + body[:cut])
+            time.sleep(pause)
+            self.wfile.write(body[cut:])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield _visitor.Place("tunnel", f"http://127.0.0.1:{server.server_address[1]}")
+        finally:
+            server.shutdown()
+
+
+def told(answers: dict[str, bytes], pause: float = 0.0, **more: Any) -> dict[str, dict[str, Any]]:
+    """The last answer to each question of a visitor's whose app has no WebSocket."""
+    asked = _visitor.Plan(seconds=8.0, rounds=1, **more)
+    with serving(answers, pause) as place:
+        return {one["question"]: one for one in _visitor.visit(place, asked)}
+
+
+@pytest.mark.parametrize(
+    ("page", "good"),
+    [
+        (answer(status="302 Found", head=f"{HTML}Location: https://login.example/\r\n"), True),
+        (answer(status="302 Found", head=f"{HTML}Location: /\r\n"), True),  # wants a cookie
+        (answer(status="401 Unauthorized"), True),
+        (answer("<![foo["), True),
+        (answer(), False),
+        (answer("<p>", head=f"{HTML}Content-Security-Policy: script-src 'none'\r\n"), True),
+    ],
+)
+def test_an_answer_without_a_page(page: bytes, good: bool) -> None:
+    assert told({"/": page})["page"]["ok"] is good
+
+
+def test_files_as_a_browser_asks_for_them() -> None:
+    links = '<script src=" /my script.js "></script><script src="/caf\xe9.js"></script><script src="http://[x/a.js">'
+    styles = '<link rel="stylesheet" href="/empty.css"><link rel="stylesheet" href="/moved.css">'
+    found = told(
+        {
+            "/": answer(f"<html>{links}</script>{styles}"),
+            "/my%20script.js": answer("x", "Content-Type: text/javascript\r\n"),
+            "/caf%C3%A9.js": answer("", "Content-Type: text/javascript\r\n"),
+            "/empty.css": answer("", "Content-Type: text/css\r\n"),
+            "/moved.css": answer("moved", f"{HTML}Location: /s/\r\n", "302 Found"),
+        }
+    )
+    good = {question: one["ok"] for question, one in found.items() if question != "page"}
+    assert good == {"/my%20script.js": True, "/caf%C3%A9.js": False, "/empty.css": True, "/moved.css": True}
+
+
+def test_a_page_whose_chunk_looks_like_the_end() -> None:
+    inner = b"<p>a\r\nmargin: 0\r\n"
+    chunks = b"%x\r\n%s\r\n1\r\nx\r\n0\r\n\r\n" % (len(inner), inner)
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    assert told({"/": page}, pause=0.1)["page"]["ok"]
+
+
+def test_an_event_whose_size_comes_first() -> None:
+    chunks = b"d\r\ndata: hello\n\n\r\n0\r\n\r\n"
+    events = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    found = told({"/": answer("<p>"), "/events": events}, pause=0.1, stream="/events")
+    assert found[_visitor.STREAM]["ok"], found
+
+
+def test_who_waited_for_others_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_visitor, "ROOM", threading.BoundedSemaphore(1))
+    with _visitor.ROOM, serving({"/": answer("<p>")}) as place:
+        found = _visitor.visit(place, _visitor.Plan(seconds=6.0, rounds=1))
+    assert _bisect.unasked(found) == ["page"]
+
+
+# --- A release next to what served before -----------------------------------------------------------------------------
+
+LATE = _visitor.seen("page", ok=True, told="no answer within 4 s", late=True)
+
+
+def test_what_hangs_and_came_at_once_before() -> None:
+    now = [LATE, LATE, SOCKET_GOOD]
+    fault = _bisect.worse(now, VISIT)
+    assert fault
+    assert (fault.question, fault.word) == ("page", _bisect.FAILS)
+    slow = [{**one, "first": 1500.0} for one in VISIT]
+    assert _bisect.worse(now, slow) is None
+
+
+def test_what_differs_is_no_worse_for_one_that_nobody_waited_for() -> None:
+    large, small = {**GOOD, "size": 1000, "assets": 3}, {**GOOD, "size": 10, "assets": 1}
+    assert _bisect.worse([small, small, LATE], [large, large]) is None
+
+
+def test_another_target_may_answer_in_another_way() -> None:
+    api = {**GOOD, "status": 404, "ok": True}
+    assert _bisect.worse([api] * 2, [GOOD] * 2)
+    assert _bisect.worse([api] * 2, [GOOD] * 2, [api] * 2) is None
+
+
+def test_a_file_that_nobody_waited_for_before() -> None:
+    slow = _visitor.seen("/s/main.js", file=True, ok=True, late=True)
+    dead = BAD["/s/main.js"]
+    assert _bisect.worse([GOOD, dead, dead], [GOOD, slow]) is None
+    assert _bisect.worse([GOOD, dead, dead], [LATE, LATE]) is None
+    assert _bisect.worse([GOOD, dead, dead], [GOOD, FILE])
+
+
+def test_an_app_that_has_gone_meanwhile() -> None:
+    gone = {**GOOD, "ok": False, "status": 404, "code": "ERR_NGROK_3200", "again": True}
+    assert _bisect.silent([GOOD, gone, gone], "page")
+    assert not _bisect.silent([GOOD, {**GOOD, "ok": False, "status": 500, "again": True}], "page")
+    assert not _bisect.silent([GOOD], "page")

@@ -55,6 +55,10 @@ def pytest_stage(name: str, limit: int) -> Stage:
     return Stage(name, command, f"tests/{name}", limit)
 
 
+def molecule_stage(name: str, limit: int, *options: str) -> Stage:
+    return Stage(name, (PYTHON, "-m", "tests.rig.molecule_run", *options), "tests/rig/molecule_run.py", limit)
+
+
 def suites() -> list[str]:
     """Every folder of tests, so that none is forgotten; but those with a row of their own, and what takes too long."""
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
@@ -76,10 +80,11 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
         pytest_stage("unit", 10),
         Stage("images", ("make", "--no-print-directory", "images"), "tests/rig/images.py", 20),
     ),
-    # A scenario waits more than it works, so the suites have room next to it.
+    # A scenario waits more than it works, so the suites have room next to it, and two scenarios after them.
     (
-        Stage("molecule", (PYTHON, "-m", "tests.rig.molecule_run"), "tests/rig/molecule_run.py", 60),
+        molecule_stage("molecule", 60, "--brief", "without"),
         *(pytest_stage(name, 20) for name in suites()),
+        molecule_stage("brief", 30, "--brief", "only", "--workers", "1"),
     ),
     (pytest_stage("browser", 10),),
 )

@@ -408,9 +408,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a proxy before the server passes everything", DNS, partial(_front, _SOCKETS), warns=True),
     Fault("the control node's DNS does not answer", DNS, _deaf, person("/etc/resolv.conf", _hears), warns=True),
 )
-DOZEN: tuple[str, ...] = (
+CHOSEN: tuple[str, ...] = (
     "Traefik is stopped",
-    "the router listens on the wrong entry point",
     "the certificate has expired",
     "the name has no address",
 )

@@ -313,9 +313,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the edge resets every connection", EDGE, partial(broken, fault="reset"), person("status.ngrok.com", _heal)),
     Fault("the edge does not answer", EDGE, partial(broken, fault="blackhole"), person("status.ngrok.com", _heal)),
 )
-DOZEN: tuple[str, ...] = (
-    "nothing listens on the port that ngrok leads to",
+CHOSEN: tuple[str, ...] = (
     "the app takes WebSockets from any website",
     "the tunnel is stopped",
-    "the month's requests are used up",
 )

@@ -26,6 +26,7 @@ FOLDER = ROOT / "molecule"
 LOGS = STATE / "logs"
 LIMIT = 35 * 60  # seconds; a scenario that hangs fails instead
 LONGEST = ("releases", "isolation")  # 13 and 9 minutes next to others
+BRIEF = ("acme", "lifecycle")  # wait for their turn where others have done
 TAIL = 60  # lines of a failed scenario's log that are shown
 
 RUNNING: set[int] = set()  # Molecule processes, ended with this one
@@ -110,6 +111,7 @@ def main() -> int:
     """All scenarios that are asked for, as many at once as there are cores."""
     parser = argparse.ArgumentParser(prog="python -m tests.rig.molecule_run", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
+    parser.add_argument("--brief", choices=("only", "without"), help=f"of all: only {' and '.join(BRIEF)}, or without")
     parser.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 2))
     parser.add_argument("--keep", action="store_true", help="leave the servers running, to look around")
     options = parser.parse_args()
@@ -123,7 +125,8 @@ def main() -> int:
     images.build_all()
     ca.ensure()
     with ThreadPoolExecutor(options.workers) as pool:
-        wanted = options.scenarios or known
+        chosen = [name for name in known if not options.brief or (name in BRIEF) == (options.brief == "only")]
+        wanted = options.scenarios or chosen
         good = list(pool.map(lambda name: test(name, options.keep), wanted))
     failed = [name for name, is_good in zip(wanted, good, strict=True) if not is_good]
     for name in failed:

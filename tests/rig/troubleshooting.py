@@ -14,7 +14,7 @@ from .shell import ROOT
 
 _LISTS = (faults_tunnel, faults_server, faults_traefik)
 FAULTS: dict[str, Fault] = {fault.name: fault for part in _LISTS for fault in part.FAULTS}
-DOZEN: tuple[str, ...] = tuple(name for part in _LISTS for name in part.DOZEN)
+CHOSEN: tuple[str, ...] = tuple(name for part in _LISTS for name in part.CHOSEN)
 RIGHT, HEALED = 0.95, 0.8  # shares
 PAGE = ROOT / "docs" / "troubleshooting.md"
 

@@ -49,5 +49,5 @@ def test_the_bars_are_met_by_what_it_shows():
 
 
 def test_the_dozen_is_a_part_of_them():
-    assert set(troubleshooting.DOZEN) <= set(troubleshooting.FAULTS)
-    assert 4 <= len(troubleshooting.DOZEN) <= 15
+    assert set(troubleshooting.CHOSEN) <= set(troubleshooting.FAULTS)
+    assert 4 <= len(troubleshooting.CHOSEN) <= 15

@@ -21,7 +21,7 @@ _WHO = re.compile(
 )
 _ACCEPTED = re.compile(r"Accepted publickey for (\S+) from (\S+) port")
 _EVENTS = (
-    ("wrong_key", re.compile(r"Failed publickey for \S+ from \S+ port \d+ ssh2: \S+ (?P<about>\S+)")),
+    ("wrong_key", re.compile(r"Failed publickey for \S+ from (?P<address>\S+) port \d+ ssh2: \S+ (?P<about>\S+)")),
     ("other_folder", re.compile(r"unix_listener: cannot bind to path (?P<about>\S+): ")),
     ("tcp", re.compile(r"Received request from .* to remote forward to host (?P<about>\S+ port -?\d+), but the")),
     ("shell", re.compile(r"no more sessions")),

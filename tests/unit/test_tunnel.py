@@ -27,6 +27,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils import (
     _facts,
     _probe,
     _release,
+    _rules_tunnel_ssh,
     _server,
     _stack,
     _switch,
@@ -302,6 +303,13 @@ def test_the_first_place_that_fails_is_blamed(
 def test_where_the_laptop_is_held_against_the_server_both_are_asked_again() -> None:
     assert _diagnosis.is_between_askers({"hop": "ssh connection", "rule": "visitor"})
     assert not _diagnosis.is_between_askers({"hop": "ssh connection", "rule": "ssh_offline"})
+
+
+def test_a_stranger_who_knows_the_agents_name_is_not_taken_for_its_laptop() -> None:
+    accepted, wrong = ssh_faults.LINES["accepted"], ssh_faults.LINES["wrong_key"]
+    stranger = wrong.replace("198.51.100.9", "203.0.113.66")
+    told = {line: _rules_tunnel_ssh.last_event([accepted, line], "ocapistaine")["name"] for line in (wrong, stranger)}
+    assert told == {wrong: "wrong_key", stranger: "accepted"}
 
 
 def test_a_port_that_only_the_control_node_does_not_reach_breaks_nothing() -> None:

@@ -38,8 +38,9 @@ folder() {
     chmod 755 "$sockets/$1"
 }
 
-# All connections of a user ID.
+# All connections of an agent's user ID.
 disconnect() {
+    [ "$1" -ge "$first" ] || return 0
     for status in /proc/[0-9]*/status; do
         if grep -q "^Uid:.$1	" "$status" 2>/dev/null; then
             process=${status#/proc/}
@@ -105,9 +106,12 @@ serve)
         mv "$host.new.pub" "$host.pub"
         mv "$host.new" "$host"
     fi
-    # Each time a process of its own: what fails is tried again soon.
-    (while sleep 2; do sh "$0" follow || :; done) &
-    exec /usr/sbin/sshd -D -e -f /etc/ssh/tunnel_config
+    /usr/sbin/sshd -D -e -f /etc/ssh/tunnel_config &
+    server=$!
+    trap 'kill "$server"; exit' TERM
+    # Each time a process of its own: what fails is tried again soon. Where none can begin, the container ends, and
+    # Docker starts it again: nobody keeps a key by using up the processes.
+    while sleep 2 && kill -0 "$server"; do sh "$0" follow || :; done
     ;;
 follow)
     if differs; then follow; fi

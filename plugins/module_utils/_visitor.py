@@ -168,7 +168,8 @@ def assets(html: str, url: str, own: Iterable[str]) -> dict[str, str]:
     parser = _Names()
     with contextlib.suppress(AssertionError):  # what only a browser understands; Python's parser gives up
         parser.feed(html)
-    own, found = {urlsplit(url).netloc, *own}, dict[str, str]()
+    own = {urlsplit(url).netloc, *own}
+    found: dict[str, str] = {}
     for kind, link in parser.found:
         with contextlib.suppress(ValueError):  # an address in brackets that is none
             parts = urlsplit(urljoin(urljoin(url, parser.base.strip()), link.strip()))

@@ -406,9 +406,14 @@ class Managed:
         was = self._handshake_of(previous)
         if was is None or not self.visited or was.traefik.reason not in GOOD:
             return was
-        visit = self._visits(["traefik"], self._question_of(previous)).get("traefik", [])
-        fault = _bisect.worse(visit, ())
-        traefik = _visits_answer(fault, was.traefik, was_so=True) if fault else was.traefik
+        question = self._question_of(previous)
+        visits = self._visits(["traefik"], question)
+        doubtful = _bisect.more_of(one.question for one in _bisect.worse(visits.get("traefik", []), ()))
+        if doubtful:
+            visits = _bisect.joined(visits, self._visits(["traefik"], question, doubtful))
+        visit = visits.get("traefik", [])
+        faults = _bisect.worse(visit, ())
+        traefik = _visits_answer(faults[0], was.traefik, was_so=True) if faults else was.traefik
         return Verification(traefik, visit=tuple(visit))
 
     def _question_of(self, previous: Previous) -> dict[str, Any]:
@@ -453,36 +458,35 @@ class Managed:
         A replaced container that was not good still takes its part of what comes through Traefik.
         """
         before: Sequence[Mapping[str, Any]] = view.baseline.visit if view.baseline else ()
-        whole = ["traefik"] if before or not view.old_serves else []
-        self.visits = self._visits(["nginx", *whole, *([] if before else ["tunnel"])], self.question())
+        names = ["nginx", *(["traefik"] if before or not view.old_serves else [])]
+        self.visits = self._visits([*names, *([] if before else ["tunnel"])], self.question())
+        doubtful = _bisect.more_of(one.question for name in names for one in self._worse(name, before))
+        if doubtful:
+            again = self._visits([*names, "tunnel"], self.question(), doubtful)
+            self.visits = _bisect.joined(self.visits, again)
+        was_so = {one.question for one in _bisect.worse(before, ())}
         for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
             fault = self._fault(name, before)
             if fault:
-                made = _visits_answer(fault, answer, was_so=fault.question in _bisect.failed(before))
+                made = _visits_answer(fault, answer, was_so=fault.question in was_so)
                 return replace(found, direct=made) if name == "nginx" else replace(found, traefik=made)
         return found
 
+    def _worse(self, name: str, before: Sequence[Mapping[str, Any]]) -> list[_bisect.Fault]:
+        tunnel = self.visits.get("tunnel", [])
+        return _bisect.worse(self.visits.get(name, []), before or tunnel, tunnel)
+
     def _fault(self, name: str, before: Sequence[Mapping[str, Any]]) -> _bisect.Fault | None:
-        """What visitors lack there, and had before. It is asked once more, and of the tunnel itself: what visitors
-        never had is the app's own, and an app that has gone meanwhile is offline."""
-
-        def found() -> _bisect.Fault | None:
-            tunnel = self.visits.get("tunnel", [])
-            return _bisect.worse(self.visits.get(name, []), before or tunnel, tunnel)
-
-        fault = found()
-        if not fault:
-            return None
-        doubtful = [fault.question, *(_bisect.failed(self.visits[name]) - {fault.question})]
-        more = dict.fromkeys(doubtful[: _bisect.MORE_QUESTIONS], _bisect.MORE)
-        self.visits = _bisect.joined(self.visits, self._visits([name, "tunnel"], self.question(), more))
-        fault, tunnel = found(), self.visits.get("tunnel", [])
-        if fault and not before and fault.question in _bisect.failed(tunnel):
-            self.seen.append(f"a visitor's {fault.question} fails at the app itself: {fault.here}")
-            return None
-        if fault and self.expected.offline and _bisect.silent(tunnel, fault.question):
-            return None
-        return fault
+        """What visitors lack there, and had before: what they never had is the app's own, and an app that has gone
+        meanwhile is offline."""
+        here, tunnel = self.visits.get(name, []), self.visits.get("tunnel", [])
+        for fault in self._worse(name, before):
+            told = f"a visitor's {fault.question} fails at the app itself: {fault.here}"
+            if not before and fault.question in _bisect.failed(tunnel):
+                self.seen += [told] if told not in self.seen else []
+            elif not (self.expected.offline and all(_bisect.gone(one, fault.question) for one in (here, tunnel))):
+                return fault
+        return None
 
     def _visits(
         self, places: Sequence[str], question: Mapping[str, Any], more: Mapping[str, int] | None = None

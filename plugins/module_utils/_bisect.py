@@ -28,6 +28,7 @@ SLOW_ALONE = 3000.0  # where there is none behind
 TIMES = 4
 QUICK = 1000.0  # milliseconds; what came so soon does not take a whole visit
 MORE, MORE_QUESTIONS = 6, 3  # how often what failed sometimes is asked at each place
+FEW = 2
 FAILS, DIFFERS, SLOWER, ONCE, MAYBE = "fails", "differs", "slower", "once", "maybe"
 Visits = Mapping[str, Sequence[Mapping[str, Any]]]
 Answers = Sequence[Mapping[str, Any]]
@@ -255,8 +256,8 @@ def failed(visit: Answers) -> set[str]:
     return {name for name, answers in by_question(visit).items() if not all(one["ok"] for one in answers)}
 
 
-def worse(now: Answers, before: Answers, itself: Answers = ()) -> Fault | None:
-    """What fails of a release and did not before; else what fails of a visit's own questions at all.
+def worse(now: Answers, before: Answers, itself: Answers = ()) -> list[Fault]:
+    """What fails of a release and did not before, then what did; without a visit of before, what fails at all.
 
     A page may name files that never were there, so of those counts what got worse. `itself`: what the tunnel answers,
     which another target may answer in another way.
@@ -268,7 +269,7 @@ def worse(now: Answers, before: Answers, itself: Answers = ()) -> Fault | None:
     found += _hanging(now, known)
     whole = before and not bad & files and not {_visitor.PAGE, *files} & set(unasked(before))
     found = [one for one in found if one.question not in files or whole]
-    return min(found, key=lambda one: (one.question in bad, one.question in files), default=None)
+    return sorted(found, key=lambda one: (one.question in bad, one.question in files))
 
 
 def _is_worse(one: Fault, now: Answers, known: Mapping[str, Answers]) -> bool:
@@ -286,7 +287,13 @@ def _hanging(now: Answers, known: Mapping[str, Answers]) -> Iterable[Fault]:
             yield _fault(FAILS, question, "traefik", late, late, "tunnel", there)
 
 
-def silent(visit: Answers, question: str) -> bool:
-    """Whether it was asked again and nobody was there: the tunnel's own word, or none at all."""
+def more_of(questions: Iterable[str]) -> dict[str, int]:
+    """How often each is asked again: of many, a few times are enough to see that all is well by now."""
+    found = sorted(set(questions))
+    return dict.fromkeys(found, MORE if len(found) <= MORE_QUESTIONS else FEW)
+
+
+def gone(visit: Answers, question: str) -> bool:
+    """Whether it was asked again and no app was there: the tunnel's word, the page, or no answer."""
     answers = [one for one in visit if one["question"] == question and one.get("again")]
-    return bool(answers) and all(one["code"] or not one["status"] for one in answers)
+    return bool(answers) and all(one["code"] or one["state"] or not one["status"] for one in answers)

@@ -37,10 +37,29 @@ def visited(machine: Machine, monkeypatch: pytest.MonkeyPatch, visit: Callable[[
     monkeypatch.setattr(_visitor, "visit", visits)
 
 
-def test_one_bad_moment_undoes_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+NAMES = ["page", "WebSocket", "/a.js", "/b.css", "/_stcore/health"]
+BAD_MOMENT = {
+    "fails": [_visitor.seen(name, status=502, told="answer 502") for name in NAMES for _time in "ab"],
+    "hangs": [_visitor.seen(name, ok=True, late=True) for name in NAMES for _time in "ab"],
+}
+
+
+@pytest.mark.parametrize("moment", list(BAD_MOMENT))
+def test_one_bad_moment_undoes_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     machine("one")
-    visited(machine, monkeypatch, lambda _p, again, new: [BROKEN, BROKEN, SOCKET] if new and not again else GOOD)
+    good = [_visitor.seen(name, ok=True, status=200) for name in NAMES for _time in "ab"]
+    visited(machine, monkeypatch, lambda _p, again, new: BAD_MOMENT[moment] if new and not again else good)
     assert machine("two")["outcome"] == "released"
+    visited(machine, monkeypatch, lambda place, _a, new: BAD_MOMENT[moment] if new and place != "tunnel" else good)
+    machine("one")
+    assert machine("two")["outcome"] == "rolled back"
+
+
+def test_a_bad_moment_before_excuses_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine("one")
+    bad = [BROKEN, BROKEN, SOCKET]
+    visited(machine, monkeypatch, lambda place, again, new: bad if place != "tunnel" and (new or not again) else GOOD)
+    assert machine("two")["outcome"] == "rolled back"
 
 
 def test_what_stays_broken_is_undone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ disconnect() {
 
 users() {
     cp /usr/share/tunnel/passwd /run/passwd.new
-    for agent in $(agents); do
+    names=$(agents) # in two steps, so that its failure is one
+    for agent in $names; do
         folder "$agent"
         id=$(owner "$agent")
         echo "$agent:*:$id:$id::/:/usr/sbin/nologin" >>/run/passwd.new
@@ -109,9 +110,13 @@ serve)
     /usr/sbin/sshd -D -e -f /etc/ssh/tunnel_config &
     server=$!
     trap 'kill "$server"; exit' TERM
-    # Each time a process of its own: what fails is tried again soon. Where none can begin, the container ends, and
-    # Docker starts it again: nobody keeps a key by using up the processes.
-    while sleep 2 && kill -0 "$server"; do sh "$0" follow || :; done
+    # Each time a process of its own: what fails is tried again soon. Where it fails on and on, or no process can begin,
+    # the container ends, and Docker starts it again: nobody keeps a key by using up the processes.
+    failures=0
+    while sleep 2 && kill -0 "$server"; do
+        if sh "$0" follow; then failures=0; else failures=$((failures + 1)); fi
+        [ "$failures" -lt 10 ]
+    done
     ;;
 follow)
     if differs; then follow; fi

@@ -403,11 +403,12 @@ class Chain:
         if not self.container:
             return ""
         own = _docker.environment(self.container).get(_names.target_url_key(self.name), "")
-        release = self.store.current().release
-        if release in self.store.ids() and self.state.files.get(_release.VALUES):
-            values = self.store.read(release).get(_release.VALUES, b"")
-            if _files.digest(values) == self.state.files[_release.VALUES]:
-                own = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", own)
+        switched_to = self.store.pending()
+        for current in (self.store.current(), *([switched_to] if switched_to else [])):
+            if current.release in self.store.ids() and self.state.files.get(_release.VALUES):
+                values = self.store.read(current.release).get(_release.VALUES, b"")
+                if _files.digest(values) == self.state.files[_release.VALUES]:
+                    own = _dotenv.read(values.decode("utf-8", "replace")).get("TARGET_URL", own)
         return own.rstrip("/").lower()
 
     def target(self, env: str) -> str:

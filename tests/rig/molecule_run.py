@@ -25,7 +25,7 @@ from .shell import ROOT, STATE, VENV, RigError, end_tree, say
 FOLDER = ROOT / "molecule"
 LOGS = STATE / "logs"
 LIMIT = 35 * 60  # seconds; a scenario that hangs fails instead
-LONGEST = ("releases", "isolation")  # 13 and 9 minutes next to others
+LONGEST = ("releases", "isolation", "upgrade", "doctor")  # 19 to 7 minutes next to others
 BRIEF = ("acme", "lifecycle")  # wait for their turn where others have done
 TAIL = 60  # lines of a failed scenario's log that are shown
 

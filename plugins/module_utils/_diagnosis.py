@@ -124,7 +124,7 @@ def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any
     if faults:
         fault = faults[0]
         last = _hop(fault, chain, facts)
-        found = [_cleared(one, fault, last) for one in found]
+        found = [_cleared(one, fault, last, visits) for one in found]
         if not any(_explains(one, fault, chain) for one in found):
             # What fails sometimes is not what keeps everybody out.
             other = not fault.always and any(one["verdict"] == BROKEN for one in found)
@@ -162,11 +162,19 @@ def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
 
 
-def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str) -> dict[str, str]:
-    """The tunnel is not what is broken where it answers a visitor's every question."""
+def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[str, Any]) -> dict[str, str]:
+    """The tunnel is not what is broken where it answers a visitor's every question; nor is a hop beyond the one that
+    fails sometimes, where visitors get through now and then: who asked there once had no luck."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
-    suspected = one["verdict"] == BROKEN and one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
-    return {**one, "verdict": WARN} if suspected else one
+    suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
+    places = [name for name in _HOPS if _HOPS[name] == one["hop"] and name != fault.place]
+    passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)
+    flickers = fault.word == _bisect.FAILS and not fault.always and _is_beyond(one["hop"], fault) and passes
+    return {**one, "verdict": WARN} if one["verdict"] == BROKEN and (suspected or flickers) else one
+
+
+def _is_beyond(hop: str, fault: _bisect.Fault) -> bool:
+    return HOPS.index(hop) > HOPS.index(_HOPS[fault.place])
 
 
 def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:

@@ -608,6 +608,12 @@ def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:
     sometimes = {"visits": {"tunnel": tunnel}}
     assert _diagnosis.diagnosis({**facts({}), **sometimes})["hop"] == "app"
     assert _diagnosis.diagnosis({**facts(EXITED), **sometimes})["hop"] == "Traefik"
+    # nginx was asked once, at the wrong moment
+    unlucky = {**facts({}), "visits": {"tunnel": tunnel, "nginx": tunnel}}
+    unlucky["probes"] = {**unlucky["probes"], "nginx": {**unlucky["probes"]["nginx"], **says(502, "proxy_error")}}
+    assert _diagnosis.diagnosis(unlucky)["hop"] == "app"
+    always = {**unlucky, "visits": {"tunnel": tunnel, "nginx": [one for one in tunnel if not one["ok"]]}}
+    assert _diagnosis.diagnosis(always)["hop"] == "nginx"
 
 
 def test_lines_are_a_table_and_the_sentence() -> None:

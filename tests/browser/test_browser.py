@@ -163,6 +163,22 @@ def until(page: Page, state: str | None) -> None:
     raise AssertionError(f"no {state or 'app'} after 20 s")
 
 
+def upload(world: demo.World, host: str) -> ssl.SSLSocket:
+    """One that does not end. Where something else of this visitor's is under way it is refused at once."""
+    context = ssl.create_default_context(cafile=ca.FOLDER / "ca.pem")
+    for _ in range(20):
+        plain = socket.create_connection((world.address, urlsplit(demo.URL).port), timeout=10)
+        line = context.wrap_socket(plain, server_hostname=host)
+        line.sendall(f"POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n".encode())
+        line.settimeout(1)
+        try:
+            line.recv(1)
+        except TimeoutError:
+            return line
+        line.close()
+    raise AssertionError("no upload is under way")
+
+
 @contextlib.contextmanager
 def showing(page: Page, world: demo.World, host: str, state: str) -> Iterator[None]:
     """The page in that state, by what brings it about; the app again at the end."""
@@ -171,10 +187,7 @@ def showing(page: Page, world: demo.World, host: str, state: str) -> Iterator[No
     elif state == "busy":
         # One upload that does not end is all that a visitor may do at once.
         deploy("-e", "agent_proxy_visitor_requests=1")
-        waiting = ssl.create_default_context(cafile=ca.FOLDER / "ca.pem").wrap_socket(
-            socket.create_connection((world.address, urlsplit(demo.URL).port), timeout=10), server_hostname=host
-        )
-        waiting.sendall(f"POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n".encode())
+        waiting = upload(world, host)
     elif state == "stopped":
         run(["docker", "exec", world.server, "docker", "stop", CONTAINER])
     elif CODES[state]:

@@ -15,6 +15,7 @@ from ansible_collections.locki.vaettir.plugins.module_utils._transaction import 
 from hypothesis import settings
 
 from .death import Killed, quiet
+from .model_docker import Machine
 
 # The same examples in every run, however slow the machine; found failures become tests, not a database's entries.
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
@@ -33,6 +34,12 @@ def memory(tmp_path: Path) -> Iterator[Path]:
     fast = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=fast if os.access(fast, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def machine(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A server on which the module releases; nothing is on it yet."""
+    return Machine(memory, monkeypatch)
 
 
 @pytest.fixture

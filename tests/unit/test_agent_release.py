@@ -21,11 +21,6 @@ NOWHERE = "20000101T000000Z"
 
 
 @pytest.fixture
-def machine(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(memory, monkeypatch)
-
-
-@pytest.fixture
 def one(machine: Machine) -> str:
     """The release that a server has."""
     machine("one")

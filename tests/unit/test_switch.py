@@ -31,11 +31,6 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture
-def machine(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(memory, monkeypatch)
-
-
 def deployed(machine: Machine, case: str = "reload") -> Machine:
     """As it is before a switch of that kind."""
     for wanted in CASES[case][0]:

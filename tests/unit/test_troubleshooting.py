@@ -48,6 +48,6 @@ def test_the_bars_are_met_by_what_it_shows():
     assert int(right[1]) >= troubleshooting.RIGHT * rows
 
 
-def test_the_dozen_is_a_part_of_them():
+def test_the_chosen_ones_are_a_part_of_them():
     assert set(troubleshooting.CHOSEN) <= set(troubleshooting.FAULTS)
     assert 4 <= len(troubleshooting.CHOSEN) <= 15

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,6 @@ SOCKET = _visitor.seen("WebSocket", ok=True, status=101)
 BROKEN = {**PAGE, "ok": False, "status": 500, "told": "answer 500"}
 GONE = {**PAGE, "ok": False, "status": 404, "code": "ERR_NGROK_3200", "told": "answer 404, ERR_NGROK_3200"}
 GOOD: Answers = [PAGE, PAGE, SOCKET, SOCKET]
-
-
-@pytest.fixture
-def machine(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(memory, monkeypatch)
 
 
 def visited(machine: Machine, monkeypatch: pytest.MonkeyPatch, visit: Callable[[str, bool, bool], Answers]) -> None:

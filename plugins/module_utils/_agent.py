@@ -408,10 +408,8 @@ class Managed:
             return was
         question = self._question_of(previous)
         visits = self._visits(["traefik"], question)
-        doubtful = _bisect.more_of(one.question for one in _bisect.worse(visits.get("traefik", []), ()))
-        if doubtful:
-            visits = _bisect.joined(visits, self._visits(["traefik"], question, doubtful))
-        visit = visits.get("traefik", [])
+        doubtful = _bisect.worse(visits.get("traefik", []), ())
+        visit = self._repeated(visits, ["traefik"], question, doubtful).get("traefik", [])
         faults = _bisect.worse(visit, ())
         traefik = _visits_answer(faults[0], was.traefik, was_so=True) if faults else was.traefik
         return Verification(traefik, visit=tuple(visit))
@@ -460,10 +458,8 @@ class Managed:
         before: Sequence[Mapping[str, Any]] = view.baseline.visit if view.baseline else ()
         names = ["nginx", *(["traefik"] if before or not view.old_serves else [])]
         self.visits = self._visits([*names, *([] if before else ["tunnel"])], self.question())
-        doubtful = _bisect.more_of(one.question for name in names for one in self._worse(name, before))
-        if doubtful:
-            again = self._visits([*names, "tunnel"], self.question(), doubtful)
-            self.visits = _bisect.joined(self.visits, again)
+        doubtful = [one for name in names for one in self._worse(name, before)]
+        self.visits = self._repeated(self.visits, [*names, "tunnel"], self.question(), doubtful)
         was_so = {one.question for one in _bisect.worse(before, ())}
         for name, answer in (("nginx", found.direct), ("traefik", found.traefik)):
             fault = self._fault(name, before)
@@ -487,6 +483,19 @@ class Managed:
             elif not (self.expected.offline and all(_bisect.gone(one, fault.question) for one in (here, tunnel))):
                 return fault
         return None
+
+    def _repeated(
+        self,
+        visits: dict[str, list[dict[str, Any]]],
+        places: Sequence[str],
+        question: Mapping[str, Any],
+        faults: Sequence[_bisect.Fault],
+    ) -> dict[str, list[dict[str, Any]]]:
+        """With what was found asked once more."""
+        if not faults:
+            return visits
+        more = _bisect.more_of(one.question for one in faults)
+        return _bisect.joined(visits, self._visits(places, question, more))
 
     def _visits(
         self, places: Sequence[str], question: Mapping[str, Any], more: Mapping[str, int] | None = None

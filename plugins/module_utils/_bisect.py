@@ -264,18 +264,19 @@ def worse(now: Answers, before: Answers, itself: Answers = ()) -> list[Fault]:
     """
     known, bad = by_question(before), failed(before)
     files = {str(one["question"]) for one in (*now, *before) if one["file"]}
-    compared = [one for one in _of_place("traefik", {"tunnel": before, "traefik": now}) if _is_worse(one, now, known)]
-    found = [one for one in compared if one.word == FAILS or _is_worse(one, now, {**known, **by_question(itself)})]
+    there = by_question([*before, *itself])
+    found = [one for one in _of_place("traefik", {"tunnel": before, "traefik": now}) if _is_worse(one, now, there)]
     found += _hanging(now, known)
     whole = before and not bad & files and not {_visitor.PAGE, *files} & set(unasked(before))
     found = [one for one in found if one.question not in files or whole]
     return sorted(found, key=lambda one: (one.question in bad, one.question in files))
 
 
-def _is_worse(one: Fault, now: Answers, known: Mapping[str, Answers]) -> bool:
-    there = known.get(one.question, [])
-    ranks = map(_rank, by_question(now)[one.question])
-    return one.word == FAILS or (one.word == DIFFERS and max(ranks) > max(map(_rank, there), default=5))
+def _is_worse(one: Fault, now: Answers, there: Mapping[str, Answers]) -> bool:
+    def worst(answers: Mapping[str, Answers]) -> int:
+        return max(map(_rank, answers[one.question]))
+
+    return one.word == FAILS or (one.word == DIFFERS and worst(by_question(now)) > worst(there))
 
 
 def _hanging(now: Answers, known: Mapping[str, Answers]) -> Iterable[Fault]:

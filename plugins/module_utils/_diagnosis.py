@@ -167,14 +167,11 @@ def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[s
     fails sometimes, where visitors get through now and then: who asked there once had no luck."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
     suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
-    places = [name for name in _HOPS if _HOPS[name] == one["hop"] and name != fault.place]
+    places = [name for name in _HOPS if _HOPS[name] == one["hop"]]
     passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)
-    flickers = fault.word == _bisect.FAILS and not fault.always and _is_beyond(one["hop"], fault) and passes
+    outwards = HOPS.index(one["hop"]) > HOPS.index(_HOPS[fault.place])
+    flickers = fault.word == _bisect.FAILS and not fault.always and outwards and passes
     return {**one, "verdict": WARN} if one["verdict"] == BROKEN and (suspected or flickers) else one
-
-
-def _is_beyond(hop: str, fault: _bisect.Fault) -> bool:
-    return HOPS.index(hop) > HOPS.index(_HOPS[fault.place])
 
 
 def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:

@@ -16,8 +16,7 @@ description:
     server does not get there.
   - A visitor's browser is the measure. Its page, scripts and WebSocket are asked for at every hop, which takes at most
     60 requests through the tunnel for an agent that works, and about twice as many where something is wrong. The app
-    notices requests for its page and some WebSockets. Streamlit runs its script twice for each of
-    those that speak.
+    notices requests for its page and some WebSockets. Streamlit runs its script twice for each of those that speak.
   - What hangs is left behind, so that all of it ends within 30 seconds.
   - Changes nothing. A server that cannot be reached is a diagnosis, and no failure of the task.
 author:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import socket
 import threading
 import time
@@ -189,7 +190,7 @@ def test_reload(
 
         def workers_now() -> list[str]:
             processes = run(["docker", "top", proxy.container, "-o", "pid,args"]).stdout.splitlines()
-            return [line for line in processes if "nginx: worker" in line]
+            return [line for line in processes if re.fullmatch(r"\d+ +nginx: worker process", line)]
 
         workers = workers_now()
         assert reload(ONE).stdout == "unchanged\n"

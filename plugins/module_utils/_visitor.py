@@ -475,26 +475,28 @@ class _Talk:
     def listen(self, seconds: float, messages: int = 0) -> bool:
         """For so long, or until so many messages have come."""
         self.line.clock = self.asked.clock.part(seconds)
-        while not messages or self.frames.messages < messages:
-            data, self.rest = self.rest, b""
-            if not data:
-                try:
-                    data = self.line.receive()
-                except _probe.ProbeError as failure:
-                    if failure.reason == "timeout":
-                        return False
-                    raise _ClosedError(0, "") from None
-                if not data:
-                    raise _ClosedError(0, "")
-            before = self.frames.messages
-            controls = self.frames.feed(data)
-            self.tail = data[-len(FINISHED) :] if self.frames.messages > before else self.tail
-            for opcode, payload in controls:
-                if opcode == _websocket.CLOSE:
-                    why = _websocket.shown(payload[2:].decode("utf-8", "replace"))
-                    raise _ClosedError(_websocket.close_code(payload), why)
-            self.asked.answer(self.line, controls)
+        try:
+            while not messages or self.frames.messages < messages:
+                self.hear()
+        except _probe.ProbeError as failure:
+            if failure.reason == "timeout":
+                return False
+            raise _ClosedError(0, "") from None
         return True
+
+    def hear(self) -> None:
+        """What comes next, and the answer to it that a WebSocket owes."""
+        data, self.rest = self.rest or self.line.receive(), b""
+        if not data:
+            raise _ClosedError(0, "")
+        before = self.frames.messages
+        controls = self.frames.feed(data)
+        self.tail = data[-len(FINISHED) :] if self.frames.messages > before else self.tail
+        for opcode, payload in controls:
+            if opcode == _websocket.CLOSE:
+                why = _websocket.shown(payload[2:].decode("utf-8", "replace"))
+                raise _ClosedError(_websocket.close_code(payload), why)
+        self.asked.answer(self.line, controls)
 
 
 def read(

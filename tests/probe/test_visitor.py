@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _bisect, _visitor
+from ansible_collections.locki.vaettir.plugins.module_utils import _bisect, _probe, _visitor
 
 from . import hops
 from .hops import ALWAYS, HALF, SOCKET
@@ -368,3 +368,24 @@ def test_an_app_that_has_gone_meanwhile() -> None:
     assert _bisect.gone([GOOD, gone, gone], "page")
     assert not _bisect.gone([GOOD, {**GOOD, "ok": False, "status": 500, "again": True}], "page")
     assert not _bisect.gone([GOOD], "page")
+
+
+def test_a_ping_of_the_apps_in_the_last_moment_of_the_silence() -> None:
+    """A busy machine comes to it when the silence is over: there is no time for a pong then, and nothing is broken."""
+
+    class Asked:
+        clock = _probe.Clock(10)
+
+        def answer(self, line: Any, controls: list[tuple[int, bytes]]) -> None:
+            line.clock = _probe.Clock(0)
+            line.clock.left()
+
+    class Line:
+        clock: _probe.Clock
+        heard = 0.0
+
+        def receive(self) -> bytes:
+            return b"\x89\x00"
+
+    talk = _visitor._Talk(cast("Any", Asked()), cast("Any", Line()), b"")
+    assert talk.listen(1.0) is False

@@ -158,7 +158,7 @@ def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
     begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
     within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_place_hop(fault.place, chain))
     outside = fault.place == "public" and one["hop"] in (TLS, DNS)
-    causes = one["hop"] in (SERVER, NGINX) and fault.place == "traefik"
+    causes = one["hop"] in (SERVER, NGINX, TLS) and fault.place == "traefik"  # whom Traefik asks, and what it shows
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
 
 

@@ -603,6 +603,15 @@ def test_the_sentence_names_hop_reason_and_fix() -> None:
     )
 
 
+def test_a_certificate_that_visitors_refuse_at_traefik_is_named() -> None:
+    """A visit to Traefik is a handshake of TLS, too; the words are the rule's, not the visit's."""
+    well = [_visitor.seen("page", ok=True, told="answer 200, text/html", status=200)]
+    refused = [_visitor.seen("page", told="the certificate is not trusted")]
+    known = {**facts(tls("tls_pending", "TRAEFIK DEFAULT CERT")), "visits": {"nginx": well, "traefik": refused}}
+    made = _diagnosis.diagnosis(known)
+    assert (made["hop"], made["rule"]) == ("TLS", "tls_pending")
+
+
 def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:
     tunnel = [_visitor.seen("page", ok=ok, status=200 if ok else 500) for ok in (True, False, True, False)]
     sometimes = {"visits": {"tunnel": tunnel}}

@@ -36,6 +36,7 @@ class Settings:
     traefik_stays: bool  # a deploy never replaces a Traefik that runs, an upgrade does
     remove_certificates: bool
     tunnel_port: int = 0  # none
+    tunnel_image: str = ""
 
 
 def certificate_error(certificate: str, key: str) -> str:
@@ -254,6 +255,30 @@ def _upgrade(found: dict[str, Any], wanted: Settings) -> tuple[str, str]:
     return "start", "Traefik does not run, and is to be started."
 
 
+def _tunnel(ssh: dict[str, Any], wanted: Settings) -> str:
+    """What a deploy does with the SSH server of tunnels of one's own."""
+    if wanted.tunnel_port:
+        return "start" if ssh["status"] != "running" else ""
+    return "remove" if ssh["status"] and not ssh["agents"] else ""
+
+
+def _tunnel_stays(ssh: dict[str, Any], root: str, wanted: Settings) -> str:
+    """A running one stays as it runs: every laptop would have to connect again, and every WebSocket through it end."""
+    if not wanted.tunnel_port and ssh["status"] and ssh["agents"]:
+        return (
+            f"{wanted.server}: the SSH server stays, since laptops of {', '.join(ssh['agents'])} may still come to it: "
+            "deploy these without tunnel_key, or remove them; the deploy after that takes it away."
+        )
+    new = (ssh["image"], ssh["ports"]) != (wanted.tunnel_image, [wanted.tunnel_port])
+    if wanted.tunnel_port and ssh["status"] == "running" and new:
+        return (
+            f"{wanted.server}: the definition of the SSH server changed, and it stays as it runs, since every laptop "
+            f"would have to connect again. To replace it, on the server: `cd {root} && docker compose --profile "
+            "production up -d tunnel-ssh`."
+        )
+    return ""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to happen on one server."""
@@ -262,6 +287,8 @@ class Plan:
     runs: bool  # Traefik
     start: bool  # Traefik, or wait until it is healthy
     stays: str  # why Traefik stays as it runs, although its definition changed
+    tunnel: str  # of the SSH server: start, remove, or nothing
+    tunnel_stays: str  # why it stays as it runs
     absent: list[str]  # files that a deploy removes
     upgrade: str  # of Traefik: replace, start, or nothing
     upgrade_why: str
@@ -270,7 +297,7 @@ class Plan:
 
 
 def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
-    traefik, written = found["traefik"], found["written"]
+    traefik, ssh, written = found["traefik"], found["tunnel_ssh"], found["written"]
     runs = traefik["status"] == "running"
     stays = runs and wanted.traefik_stays and bool(traefik["reasons"])
     upgrade, why = _upgrade(found, wanted)
@@ -282,6 +309,8 @@ def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
         runs=runs,
         start=wanted.manage and not (runs and traefik["health"] == "healthy"),
         stays=_stays(traefik, wanted) if wanted.manage and stays else "",
+        tunnel=_tunnel(ssh, wanted) if wanted.manage else "",
+        tunnel_stays=_tunnel_stays(ssh, found["root"], wanted) if wanted.manage else "",
         absent=[TLS_FILE] if wanted.tls == "acme" and not serves_files else [],
         upgrade=upgrade,
         upgrade_why=f"{wanted.server}: {why}",

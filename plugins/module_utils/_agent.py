@@ -186,7 +186,7 @@ class Managed:
             extra = [path for path in paths if os.path.dirname(path) == folder]
             files.listing(**listing, extra=extra, without=wanted.absent)
         for path in wanted.absent:
-            files.remove(path)
+            files.remove(path, later=path == _names.keys_file(self.name))
         files.env(dict(wanted.env), [])
         named = wanted.released_as
         self.digests = {named[path]: digest for path, digest in files.digests.items() if path in named}
@@ -589,9 +589,16 @@ class Managed:
         return self.is_active and not self._is_news(release, verification) and not self.store.busy()
 
     def drain(self) -> None:
+        self._take_keys_away()
         self.switching.drain()
         if self.settings.get("purge_cache"):
             self.switching.purge_cache()
+
+    def _take_keys_away(self) -> None:
+        """Until the switch was committed, a laptop's connection may have been what served."""
+        if _names.keys_file(self.name) in self.wanted.absent:
+            with _files.locked(self.server.root):
+                FileSet(self.server.root, True).remove(_names.keys_file(self.name))
 
     def prune(self) -> None:
         """Releases that nobody will go back to, and images of releases that are gone."""

@@ -171,7 +171,7 @@ class Server:
         return {
             **state(container),
             "log": last_words(container, (lines or [""])[-1]),
-            "ports": [one["HostPort"] for ones in bindings.values() for one in ones or []],
+            "ports": sorted({one["HostPort"] for ones in bindings.values() for one in ones or []}),
             "connections": {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()},
             "lines": lines,
         }
@@ -376,13 +376,23 @@ class Chain:
     def ssh(self) -> dict[str, Any]:
         """The SSH server and this agent's part in it."""
         keys = _files.readable(os.path.join(self.root, _names.keys_file(self.name)))
-        mounts = [one["Destination"] for one in (self.container or {}).get("Mounts") or []]
         return {
             "server": self.server.tunnel(),
             "keys": len((keys or b"").splitlines()),
             "fingerprint": _tunnel.fingerprint(self.root),
-            "mounted": not self.container or _tunnel.INSIDE in mounts,
+            "folder": self.folder(self.container) if self.container else _tunnel.THERE,
         }
+
+    def folder(self, container: dict[str, Any]) -> str:
+        """The laptop's, as the agent's container has it: one that was removed and made again is another one."""
+        if _tunnel.INSIDE not in [one["Destination"] for one in container.get("Mounts") or []]:
+            return _tunnel.NOT_THERE
+        told = _containers.execute(container["Id"], "stat", "-c", "%i", _tunnel.INSIDE, timeout=_SHORT)[1].strip()
+        try:
+            now = os.stat(os.path.dirname(_tunnel.socket(self.root, self.name))).st_ino
+        except OSError:
+            return _tunnel.REMOVED
+        return _tunnel.REMOVED if told.isdigit() and int(told) != now else _tunnel.THERE
 
     def used_by_ssh(self) -> bool:
         """As the active release has it; after a rollback that is not the inventory's."""

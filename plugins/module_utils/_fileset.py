@@ -102,8 +102,8 @@ class FileSet:
         names = _files.listing(self.root, glob, list(without), list(extra))
         self.file(path, (header + ("".join(entry % json.dumps(name) for name in names) or empty)).encode())
 
-    def remove(self, path: str) -> None:
-        """Only what is in our record."""
+    def remove(self, path: str, later: bool = False) -> None:
+        """Only what is in our record. `later` notes it only: who calls removes it when nobody needs it any more."""
         full = self._full(path)
         before = _files.read_bytes(full)
         if before is None or not self._manifest.owns(path):
@@ -112,7 +112,7 @@ class FileSet:
         self._note(path, before, b"", secret)
         if not secret:
             self.back_up(path, before)
-        if self.touch:
+        if self.touch and not later:
             os.unlink(full)
             self._manifest.forget(path)
             self._remove_empty(os.path.dirname(path))

@@ -142,11 +142,6 @@ def _server_told(chain: Chain) -> str:
     return told or ("there is none" if _ssh(chain) else "")
 
 
-def _mounted_told(chain: Chain) -> str:
-    mounted = _ssh(chain).get("mounted")
-    return "" if mounted is None else "there" if mounted else "not there"
-
-
 QUESTIONS = (
     Question("ssh_app", APP, "{probe_path} through the tunnel", lambda chain: answer(chain.tunnel)),
     Question("ssh_connection", SSH_CONNECTION, "a laptop of {agent}", _told),
@@ -155,7 +150,7 @@ QUESTIONS = (
     Question(
         "ssh_port", SSH_SERVER, "its port, from the control node", lambda chain: str(chain.control.get("ssh", ""))
     ),
-    Question("ssh_folder", NGINX, "the laptop's folder in {container}", _mounted_told),
+    Question("ssh_folder", NGINX, "the laptop's folder in {container}", lambda chain: _ssh(chain).get("folder", "")),
 )
 
 _RUN = "on the laptop: `{laptop}`"
@@ -316,7 +311,14 @@ RULES: tuple[Rule, ...] = (
         "ssh_folder",
         "the container {container} does not have the agent's folder, so its nginx cannot reach the laptop",
         "`{deploy}`",
-        lambda chain: _ssh(chain).get("mounted") is False,
+        lambda chain: _ssh(chain).get("folder") == _tunnel.NOT_THERE,
+    ),
+    _rule(
+        "ssh_folder_removed",
+        "ssh_folder",
+        "the container {container} still has the agent's former folder, which was removed and made again",
+        "on {server}: `docker restart {container}`",
+        lambda chain: _ssh(chain).get("folder") == _tunnel.REMOVED,
     ),
     _rule(
         "ssh_keys_gone",
@@ -324,6 +326,18 @@ RULES: tuple[Rule, ...] = (
         "{root}/tunnel/keys/{agent} is gone or empty, so no laptop may come",
         "`{deploy}`",
         lambda chain: _ssh(chain).get("keys") == 0,
+    ),
+    _rule(
+        "ssh_port_changed",
+        "ssh_port",
+        "the SSH server still listens on port {published}, and stack_tunnel_port is {port}",
+        "on {server}: `cd {root} && docker compose --profile production up -d tunnel-ssh`",
+        lambda chain: (
+            bool(_server(chain).get("running"))
+            and words(chain)["port"] not in _server(chain)["ports"]
+            and {"published": " and ".join(_server(chain)["ports"])}
+        ),
+        DEPENDS,
     ),
     _rule(
         "ssh_port_closed",

@@ -102,11 +102,17 @@ def traefik_state(container: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def tunnel_state(container: dict[str, Any] | None) -> dict[str, Any]:
-    if not container:
-        return {"status": "", "image": "", "ports": []}
-    status, image = container["State"]["Status"], container["Config"]["Image"]
-    return {"status": status, "image": image, "ports": published(container)}
+def tunnel_state(root: str, container: dict[str, Any] | None) -> dict[str, Any]:
+    """The SSH server, and whose laptops may come to it."""
+    found = {"status": "", "image": "", "ports": [], "agents": []}
+    if container:
+        status, image = container["State"]["Status"], container["Config"]["Image"]
+        found.update(status=status, image=image, ports=published(container))
+    with contextlib.suppress(OSError):
+        found["agents"] = sorted(
+            name for name in os.listdir(os.path.join(root, _names.keys_file(""))) if name.islower()
+        )
+    return found
 
 
 def taken_ports(ports: list[int], ours: list[int], containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -195,7 +201,7 @@ def of_docker(root: str, ports: list[int], project: str, there: list[dict[str, A
     """What the containers say."""
     running = [container for container in there if container["State"]["Running"]]
     traefik = traefik_state(_docker.called(there, f"{project}-traefik-1"))
-    tunnel = tunnel_state(_docker.called(there, f"{project}-tunnel-ssh-1"))
+    tunnel = tunnel_state(root, _docker.called(there, f"{project}-tunnel-ssh-1"))
     return {
         "traefik": traefik,
         "tunnel_ssh": tunnel,

@@ -19,6 +19,7 @@ from . import _files, _names
 SSH = "ssh"
 USERS = ("root", "sshd")  # of the SSH server's own; every agent is another one
 INSIDE = "/run/tunnel"  # where the agent's container has its folder
+THERE, NOT_THERE, REMOVED = "there", "not there", "one that was removed"  # what of it a container has
 UPSTREAM = f"unix:{INSIDE}/app"  # nginx' target
 ALIVE = 7  # seconds, of both ends: dead after three of them without an answer
 HOST_KEY = "tunnel/host/ssh_host_ed25519_key.pub"

@@ -192,6 +192,10 @@ tunnel_ssh:
       description: TCP ports that it publishes.
       type: list
       elements: int
+    agents:
+      description: Agents whose laptops have keys for it.
+      type: list
+      elements: str
 taken_ports:
   description: Ports of O(ports) that another program listens on.
   type: list

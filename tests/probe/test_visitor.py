@@ -376,7 +376,7 @@ def test_a_ping_of_the_apps_in_the_last_moment_of_the_silence() -> None:
     class Asked:
         clock = _probe.Clock(10)
 
-        def answer(self, line: Any, controls: list[tuple[int, bytes]]) -> None:
+        def answer(self, line: Any, _controls: list[tuple[int, bytes]]) -> None:
             line.clock = _probe.Clock(0)
             line.clock.left()
 

@@ -159,6 +159,14 @@ def removed(stand: Reach) -> Iterator[None]:
         stand.deploy(stand.ssh)
 
 
+@contextmanager
+def another_folder(stand: Reach) -> Iterator[None]:
+    """Without keys the agent has no folder; with them it gets another one."""
+    away = f"mv {_KEYS} /tmp/keys; sleep 4; mv /tmp/keys {_KEYS}; sleep 4"
+    with shell(stand, away, "docker restart -t 1 vaettir-one-1"), stays(stand):
+        yield
+
+
 _DROP = "DOCKER-USER -p tcp --dport 2222 -j REJECT"
 _KEYS, _FOLDER = f"{HOME}/tunnel/keys/one", f"{HOME}/tunnel/sockets/one"
 FAULTS: dict[str, Fault] = {
@@ -197,5 +205,6 @@ FAULTS: dict[str, Fault] = {
         "ssh_folder",
         lambda stand: shell(stand, f"chmod 700 {_FOLDER}", f"docker restart -t 1 {TUNNEL}"),
     ),
+    "the agent's folder removed": ("ssh_folder_removed", another_folder),
     "the SSH server removed": ("ssh_server_missing", removed),
 }

@@ -101,6 +101,20 @@ def test_a_key_that_is_taken_out_is_disconnected_and_no_rollback_brings_it_back(
     assert "Permission denied" in stand.laptop.fails()
 
 
+def test_who_leaves_ssh_in_one_step_is_served_until_the_switch(stand: Reach) -> None:
+    """Its keys go last, and the SSH server once nobody may come to it any more."""
+    stand.deploy(stand.ssh)
+    with stand.laptop.connected(), load.on(PUBLIC, stand.address, sockets=0, per_second=30) as visitors:
+        stand.online(20)
+        done = stand.deploy(NGROK, "-e", "stack_tunnel=false")
+        assert "the SSH server stays, since laptops of one may still come to it" in " ".join(done.output.split())
+    undisturbed(visitors)
+    stand.deploy(NGROK, "-e", "stack_tunnel=false")
+    assert TUNNEL not in stand.shell("docker ps -a --format '{{.Names}}'")
+    assert stand.shell("ls tunnel/keys tunnel/sockets || true").split() in ([], ["tunnel/sockets:"])
+    stand.deploy(stand.ssh)
+
+
 def test_a_removed_stack_takes_the_ssh_server_along(stand: Reach) -> None:
     """A stopped one, too, which leaves what is another user's."""
     stand.play(playbook.REMOVE, "-e", f"agent={AGENT}", "-e", "confirm=true", agent=stand.ssh)

@@ -47,7 +47,7 @@ SSH: dict[str, Any] = {
     "found.container.target": "http://localhost:8501",
     "found.resolved": {"by": "server", "addresses": ["/srv/app"], "error": "", "overridden": ""},
     "found.reach": "",
-    "found.ssh": {"server": SERVER, "keys": 1, "fingerprint": "SHA256:host", "mounted": True},
+    "found.ssh": {"server": SERVER, "keys": 1, "fingerprint": "SHA256:host", "folder": "there"},
     "control.ssh": "connected",
 }
 
@@ -65,7 +65,9 @@ def _tunnel(**told: Any) -> dict[str, Any]:
     return {**SSH, "probes.tunnel": {**GONE, **told}}
 
 
-NOT_MOUNTED = {**SSH, "found.ssh": {**SSH["found.ssh"], "mounted": False}}
+NOT_MOUNTED = {**SSH, "found.ssh": {**SSH["found.ssh"], "folder": "not there"}}
+OLD_PORT = {**_server(ports=["2222"]), "agent.tunnel_port": 2223, "control.ssh": "refused"}
+REMOVED = {**SSH, "found.ssh": {**SSH["found.ssh"], "folder": "one that was removed"}}
 BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("ssh_app_not_listening", _tunnel(reason="closed")),
     ("ssh_app_silent", _tunnel(reason="timeout")),
@@ -107,6 +109,8 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("ssh_server_stopped", {**_server(running=False, status="exited", log=""), "probes.tunnel": GONE}),
     ("ssh_folder", _tunnel(reason="unreachable", error="no way to /srv/app: Permission denied")),
     ("ssh_not_mounted", NOT_MOUNTED),
+    ("ssh_folder_removed", REMOVED),
+    ("ssh_port_changed", {**OLD_PORT, "probes.tunnel": GONE}),
     ("ssh_keys_gone", {**gone(), "found.ssh": {**SSH["found.ssh"], "keys": 0}}),
     ("ssh_port_closed", {**gone(), "control.ssh": "timed out"}),
 ]

@@ -365,6 +365,18 @@ def test_a_first_release_that_curl_contradicts(machine: Machine, one: str) -> No
     assert not Path(machine.store.folder).exists()
 
 
+def test_keys_of_a_laptop_go_once_nobody_needs_them(machine: Machine) -> None:
+    keys = machine.root / _names.keys_file(AGENT)
+    machine("one", shared={**SHARED, _names.keys_file(AGENT): "key\n"})
+    machine.fails_for_visitors("two")
+    assert machine("two")["outcome"] == "rolled back"
+    assert machine("three", touch=False)["outcome"] == "would change"
+    assert keys.exists()
+    row = machine("three")
+    assert (row["outcome"], keys.exists()) == ("released", False)
+    assert machine("three")["outcome"] == "unchanged"
+
+
 # --- verified, absent -------------------------------------------------------------------------------------------------
 
 

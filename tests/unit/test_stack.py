@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "http_port": 8080,
     "https_port": 8443,
     "tunnel_port": 0,
+    "tunnel_image": "vaettir-tunnel-ssh:1",
     "tls": "files",
     "traefik_stays": True,
     "remove_certificates": False,
@@ -255,6 +256,29 @@ AGENTS = [
     {"name": "b", "public_origin": "https://b.example:8443", "probe_path": ""},
     {"name": "c", "public_origin": "https://c.example", "probe_path": ""},
 ]
+
+
+RUNS = {"tunnel_ssh.status": "running", "tunnel_ssh.image": "vaettir-tunnel-ssh:1", "tunnel_ssh.ports": [2222]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "port", "tunnel", "stays"),
+    [
+        ({}, 0, "", ""),
+        ({}, 2222, "start", ""),
+        ({**RUNS, "tunnel_ssh.status": "exited"}, 2222, "start", ""),
+        (RUNS, 2222, "", ""),
+        (RUNS, 2223, "", "definition of the SSH server changed"),
+        ({**RUNS, "tunnel_ssh.image": "vaettir-tunnel-ssh:0"}, 2222, "", "definition of the SSH server changed"),
+        (RUNS, 0, "remove", ""),
+        ({**RUNS, "tunnel_ssh.agents": ["a", "b"]}, 0, "", "stays, since laptops of a, b may still come"),
+    ],
+)
+def test_the_ssh_server(changes: dict[str, Any], port: int, tunnel: str, stays: str) -> None:
+    made = plan(changes, tunnel_port=port)
+    assert (made["tunnel"], bool(made["tunnel_stays"])) == (tunnel, bool(stays)), made
+    assert stays in made["tunnel_stays"]
+    assert plan(changes, tunnel_port=port, manage=False)["tunnel"] == ""
 
 
 def test_handshakes_with_those_that_are_deployed() -> None:

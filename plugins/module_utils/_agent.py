@@ -388,7 +388,12 @@ class Managed:
         }
         return asked if self.ours else {**asked, **HANDSHAKE_ONLY}
 
-    def _ask(self, hop: str, question: dict[str, Any], address: str, *, direct: bool = False, **more: Any) -> Answer:
+    def _ask(self, hop: str, question: dict[str, Any], address: str, **more: Any) -> Answer:
+        answer = self._answer(question, address, **more)
+        self.answers[hop] = answer.told
+        return answer
+
+    def _answer(self, question: dict[str, Any], address: str, *, direct: bool = False, **more: Any) -> Answer:
         asked = {"timeout": _questions.patience(dict(self.settings)), **question, "address": address, **more}
         if direct:
             asked.update(url=re.sub(r"^https://([^/:]+)(:[0-9]+)?", r"http://\1", asked["url"]), http2=False)
@@ -398,11 +403,10 @@ class Managed:
             told = _probe.ask(**asked)
         except ValueError as error:  # of an authority that cannot be read, say
             raise _release.ReleaseError(str(error)) from None
-        self.answers[hop] = told
         return Answer(told["reason"], told["error"], told["state"], told["status"], told)
 
     def baseline(self, previous: Previous) -> Verification | None:
-        """What serves before the switch, as it was verified; one question where all is well, as nearly always."""
+        """What serves before the switch, as it was verified. It changes nothing, not even what this object knows."""
         was = self._handshake_of(previous)
         if was is None or not self.visited or was.traefik.reason not in GOOD:
             return was
@@ -421,10 +425,7 @@ class Managed:
     def _handshake_of(self, previous: Previous) -> Verification | None:
         if not self.checked or not previous.ran:
             return None
-        answers = dict(self.answers)
-        traefik = self._ask("traefik", self._question_of(previous), "127.0.0.1", timeout=self.patience)
-        self.answers = answers
-        return Verification(traefik)
+        return Verification(self._answer(self._question_of(previous), "127.0.0.1", timeout=self.patience))
 
     def verify(self, switched: bool, view: View) -> Verification:
         """Through Traefik and the container itself, until both are good or nothing more can be hoped for."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Iterator, Protocol
 
@@ -253,8 +254,7 @@ def release(agent: Agent) -> Outcome:
                     return _planned(agent, plan, copied, recovered)
                 if plan.action:
                     agent.build(plan)
-                    trial = agent.start_trial(undo)
-                    baseline = agent.baseline(previous)
+                    trial, baseline = _tried(agent, previous, undo)
                     check_trial(agent, trial, baseline)
                     deadline.begin(undo)
                     agent.switch(plan, trial, undo)
@@ -296,6 +296,13 @@ def _attempt(work: Callable[[], None]) -> list[str]:
     except FAILURES as error:
         return [f"left to the next run: {sentence(error)}"]
     return []
+
+
+def _tried(agent: Agent, previous: Previous, undo: Undo) -> tuple[Trial, Verification | None]:
+    """The trial, while visitors' questions are put to what serves before it."""
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(agent.baseline, previous)
+        return agent.start_trial(undo), before.result()
 
 
 def verify(agent: Agent) -> Outcome:

@@ -80,7 +80,9 @@ def is_released(server: Server, action: str) -> None:
 def test_the_order(action: str) -> None:
     server, agent = prepared(action)
     made = _transaction.release(agent)
-    assert agent.steps == [step for step in STEPS if step not in ("explain", "note")]
+    assert agent.steps.index("build") < agent.steps.index("baseline") < agent.steps.index("switch")
+    agent.steps.remove("baseline")  # next to the trial
+    assert agent.steps == [step for step in STEPS if step not in ("baseline", "explain", "note")]
     assert made.outcome == ("started" if action == "start" else "released")
     assert (made.changed, made.failed, made.message, made.notes) == (True, False, "", ("a note",))
     assert server.active == {NEW}

@@ -104,7 +104,7 @@ def traefik_state(container: dict[str, Any] | None) -> dict[str, Any]:
 
 def tunnel_state(root: str, container: dict[str, Any] | None) -> dict[str, Any]:
     """The SSH server, and whose laptops may come to it."""
-    found = {"status": "", "image": "", "ports": [], "agents": []}
+    found: dict[str, Any] = {"status": "", "image": "", "ports": [], "agents": []}
     if container:
         status, image = container["State"]["Status"], container["Config"]["Image"]
         found.update(status=status, image=image, ports=published(container))

@@ -104,9 +104,10 @@ def test_a_key_that_is_taken_out_is_disconnected_and_no_rollback_brings_it_back(
 def test_who_leaves_ssh_in_one_step_is_served_until_the_switch(stand: Reach) -> None:
     """Its keys go last, and the SSH server once nobody may come to it any more."""
     stand.deploy(stand.ssh)
-    with stand.laptop.connected(), load.on(PUBLIC, stand.address, sockets=0, per_second=30) as visitors:
+    with stand.laptop.connected():
         stand.online(20)
-        done = stand.deploy(NGROK, "-e", "stack_tunnel=false")
+        with load.on(PUBLIC, stand.address, sockets=0, per_second=30) as visitors:
+            done = stand.deploy(NGROK, "-e", "stack_tunnel=false")
         assert "the SSH server stays, since laptops of one may still come to it" in " ".join(done.output.split())
     undisturbed(visitors)
     stand.deploy(NGROK, "-e", "stack_tunnel=false")

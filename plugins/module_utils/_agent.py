@@ -590,16 +590,14 @@ class Managed:
         return self.is_active and not self._is_news(release, verification) and not self.store.busy()
 
     def drain(self) -> None:
-        self._take_keys_away()
-        self.switching.drain()
+        keys = _names.keys_file(self.name)
+        leaves = keys in self.wanted.absent and os.path.exists(os.path.join(self.server.root, keys))
+        self.switching.drain(wait=leaves)
+        if leaves:  # until now a laptop may have been whom the replaced container asked
+            with _files.locked(self.server.root):
+                FileSet(self.server.root, True).remove(keys)
         if self.settings.get("purge_cache"):
             self.switching.purge_cache()
-
-    def _take_keys_away(self) -> None:
-        """Until the switch was committed, a laptop's connection may have been what served."""
-        if _names.keys_file(self.name) in self.wanted.absent:
-            with _files.locked(self.server.root):
-                FileSet(self.server.root, True).remove(_names.keys_file(self.name))
 
     def prune(self) -> None:
         """Releases that nobody will go back to, and images of releases that are gone."""

@@ -225,14 +225,18 @@ class Switch:
         if new:
             _engine.request("POST", f"/containers/{new['Id']}/update", {"RestartPolicy": policy})
 
-    def drain(self) -> None:
-        """The replaced container gets nobody new, and ends its WebSockets after the window. Nobody waits for it."""
+    def drain(self, wait: bool) -> None:
+        """The replaced container gets nobody new, and ends its WebSockets after the window. At most the former is
+        waited for."""
         if not self.old:
             return
         self._settle(self.policy)
         _docker.checked("update", "--restart", "no", self.old["Id"])
         window = 0 if self.drain_now else self.drain_window
         _containers.drain(self.old["Id"], window)
+        if wait:
+            _containers.wait_until(("unhealthy",), self.old["Id"], _containers.RETIRED)
+            time.sleep(_containers.SETTLED)
         self.notes = [f"the replaced container drains: it keeps its WebSockets for {window} s"]
 
     def purge_cache(self) -> None:

@@ -516,7 +516,7 @@ def install(monkeypatch: pytest.MonkeyPatch, docker: Docker) -> None:
     patience = {
         _agent: ("SETTLE", "CONFIRM"),
         _switch: ("HEALTHY", "TRIAL", "OWNERS_MOMENT"),
-        _containers: ("RETIRED",),
+        _containers: ("RETIRED", "SETTLED"),
     }
     for module, name in ((module, name) for module, names in patience.items() for name in names):
         monkeypatch.setattr(module, name, 0)

@@ -105,13 +105,16 @@ def _is_slower(one: Mapping[str, Any], there: Answers) -> bool:
     return _waits(one) > SLOW + TIMES * (max(map(_waits, there)) + float(one["line"]))
 
 
-def _is_over(here: Answers, bad: Answers) -> bool:
-    """It was asked once more, at the same moment as everywhere, and then all was well.
+def _as_silent(here: Answers, bad: Answers) -> Answers:
+    """WebSockets that ended in their silence are held against those that were silent as long: nobody is so again."""
+    after = min(float(one.get("after", 0.0)) for one in bad)
+    return [one for one in here if one in bad or one.get("silent", 0.0) >= after] if after > 1 else here
 
-    Nobody is silent twice, so a WebSocket that ended in its silence is not over.
-    """
-    later, silent = [one for one in here if one.get("again")], [one for one in bad if one.get("after", 0) > 1]
-    return bool(later) and not silent and not any(one in later for one in bad)
+
+def _is_over(here: Answers, bad: Answers) -> bool:
+    """It was asked once more, at the same moment as everywhere, and then all was well."""
+    later = [one for one in here if one.get("again")]
+    return bool(later) and not any(one in later for one in bad)
 
 
 def _is_rare(here: Answers, bad: Answers) -> bool:
@@ -149,8 +152,9 @@ def _of_place(place: str, visits: Visits) -> Iterable[Fault]:
         there: Answers = by_question(visits[behind])[question] if behind else ()
         bad: Answers = [one for one in here if not one["ok"]]
         if bad:
-            word = ONCE if _is_over(here, bad) or _is_rare(here, bad) else FAILS
-            yield _fault(word, question, place, here, bad, behind, there)
+            alike = _as_silent(here, bad)
+            word = ONCE if _is_over(alike, bad) or _is_rare(alike, bad) else FAILS
+            yield _fault(word, question, place, alike, bad, behind, there)
             continue
         bad = [one for one in here if there and _differs(question, one, there)]
         if bad:
@@ -175,10 +179,10 @@ def faults(visits: Visits) -> list[Fault]:
     for place in names:
         for one in _of_place(place, visits) if visits.get(place) else ():
             unfelt = outer.get(one.question) and all(answer["ok"] for answer in outer[one.question])
-            made = (
-                replace(one, word=ONCE) if unfelt and one.word == FAILS else one
-            )  # the server's own trouble, or its load
-            found.setdefault(one.question, made)
+            # The server's own trouble, or its load.
+            made = replace(one, word=ONCE) if unfelt and one.word == FAILS else one
+            hides = found.get(one.question, made).word in (ONCE, MAYBE) and made.always and made.word == FAILS
+            found[one.question] = made if hides else found.get(one.question, made)
 
     def key(one: Fault) -> tuple[int, int, int]:
         about = order.index(one.question) if one.question in order else len(order)

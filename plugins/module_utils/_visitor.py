@@ -437,7 +437,7 @@ class Visit:
             told = f"101, and {f'after {after:.0f} s' if after > 1 else 'at once'} {end}"
             code = end.code if isinstance(end, _ClosedError) else talk.asked.found["close_code"]
             wants = code in (WANTS_LOGIN if self.plan.hears else WANTS_MORE)
-            return {"told": told, "ok": wants, "after": after, "closed": code or 0}
+            return {"told": told, "ok": wants, "after": after, "closed": code or 0, "late": mute}
         talk.asked.close(talk.line, talk.frames, b"")
         pong = f"101, and a pong after {silent:.0f} s of silence" if silent >= 1 else "101, and a pong"
         return {"ok": True, "told": pong, "silent": silent, "message": message}

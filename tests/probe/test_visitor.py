@@ -207,6 +207,22 @@ def test_an_end_in_silence_is_not_over_because_nobody_is_silent_again() -> None:
     assert [one.word for one in _bisect.faults(_bisect.joined(first, again))] == [_bisect.FAILS]
 
 
+def test_an_end_in_silence_is_held_against_who_was_silent_as_long() -> None:
+    ended, silent = {**SOCKET_GOOD, "ok": False, "after": 3.0}, {**SOCKET_GOOD, "silent": 10.0}
+    inner = {"tunnel": [silent, *[SOCKET_GOOD] * 6], "nginx": [ended, *[SOCKET_GOOD] * 6]}
+    (fault,) = _bisect.faults({**inner, "public": [ended, ended, *[SOCKET_GOOD] * 6]})
+    assert (fault.word, fault.place, fault.always) == (_bisect.FAILS, "nginx", True)
+    mute = {**ended, "late": True}  # a busy machine's pong
+    assert [one.word for one in _bisect.faults({"public": [silent, mute]})] == [_bisect.ONCE]
+
+
+def test_what_went_wrong_once_does_not_hide_what_always_fails() -> None:
+    (fault,) = _bisect.faults({"tunnel": [*[GOOD] * 6, BAD["page"]], "public": [BAD["page"]] * 4})
+    assert (fault.word, fault.place) == (_bisect.FAILS, "public")
+    (fault,) = _bisect.faults({"tunnel": [*[GOOD] * 6, BAD["page"]], "public": [*[GOOD] * 6, BAD["page"], BAD["page"]]})
+    assert fault.place == "tunnel"
+
+
 def test_what_an_app_that_wants_a_token_says_is_the_same_everywhere() -> None:
     closed = {**SOCKET_GOOD, "closed": 1005}
     assert _bisect.faults({"tunnel": [closed] * 2, "traefik": [closed] * 2}) == []

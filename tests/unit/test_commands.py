@@ -45,7 +45,6 @@ RUN_BY = {
     "molecule/lifecycle/tests/test_1_traefik.py": ["docs/operations.md: ansible-playbook .*upgrade_traefik"],
     "molecule/releases/tests/test_releases.py": ["docs/releases.md: ansible-playbook .*"],
     "molecule/reach/tests/test_reach.py": ["docs/tunnel.md: (ssh -NT|ansible-playbook|docker start) .*"],
-    "tests/soak/test_reach.py": ["docs/tunnel.md: docker restart .*"],
     "tests/proxy/test_cache.py": ["docs/proxy.md: docker exec vaettir-AGENT-1 agent-proxy .*"],
     ".github/workflows/test.yml": ["[^:]*: make (setup|lint|test)", "README.md: make demo(-down)?"],
     "tests/unit/test_release.py": ["CONTRIBUTING.md: make release .*"],

@@ -259,15 +259,15 @@ def _tunnel(ssh: dict[str, Any], wanted: Settings) -> str:
     """What a deploy does with the SSH server of tunnels of one's own."""
     if wanted.tunnel_port:
         return "start" if ssh["status"] != "running" else ""
-    return "remove" if ssh["status"] and not ssh["agents"] else ""
+    return "remove" if ssh["there"] and not ssh["agents"] else ""
 
 
 def _tunnel_stays(ssh: dict[str, Any], root: str, wanted: Settings) -> str:
     """A running one stays as it runs: every laptop would have to connect again, and every WebSocket through it end."""
     if not wanted.tunnel_port and ssh["status"] and ssh["agents"]:
         return (
-            f"{wanted.server}: the SSH server stays, since laptops of {', '.join(ssh['agents'])} may still come to it: "
-            "deploy these without tunnel_key, or remove them; the deploy after that takes it away."
+            f"{wanted.server}: the SSH server stays, since laptops of {', '.join(ssh['agents'])} may still come to it. "
+            "It goes with the first deploy after these are deployed without tunnel_key, or removed."
         )
     new = (ssh["image"], ssh["ports"]) != (wanted.tunnel_image, [wanted.tunnel_port])
     if wanted.tunnel_port and ssh["status"] == "running" and new:

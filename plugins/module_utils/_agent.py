@@ -406,7 +406,7 @@ class Managed:
         return Answer(told["reason"], told["error"], told["state"], told["status"], told)
 
     def baseline(self, previous: Previous) -> Verification | None:
-        """What serves before the switch, as it was verified. It changes nothing, not even what this object knows."""
+        """What serves before the switch, as it was verified. The trial starts meanwhile: it changes nothing."""
         was = self._handshake_of(previous)
         if was is None or not self.visited or was.traefik.reason not in GOOD:
             return was
@@ -591,7 +591,7 @@ class Managed:
 
     def drain(self) -> None:
         keys = _names.keys_file(self.name)
-        leaves = keys in self.wanted.absent and os.path.exists(os.path.join(self.server.root, keys))
+        leaves = keys in self.wanted.absent and keys in self.files.paths
         self.switching.drain(wait=leaves)
         if leaves:  # until now a laptop may have been whom the replaced container asked
             with _files.locked(self.server.root):

@@ -80,7 +80,7 @@ def _differs(question: str, one: Mapping[str, Any], there: Answers) -> bool:
     if _rank(one) > max(map(_rank, there)):
         return True
     if question == _visitor.SOCKET:
-        return one.get("closed") not in {other.get("closed") for other in there}
+        return any(one.get(key) not in {other.get(key) for other in there} for key in ("closed", "subprotocol"))
     if _rank(one) > 0 or any(map(_rank, there)) or question == _visitor.STREAM:
         return False
     if one["kind"] not in {other["kind"] for other in there}:

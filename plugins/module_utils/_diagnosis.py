@@ -158,20 +158,24 @@ def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
     begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
     within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_place_hop(fault.place, chain))
     outside = fault.place == "public" and one["hop"] in (TLS, DNS)
-    causes = one["hop"] in (SERVER, NGINX, TLS) and fault.place == "traefik"  # whom Traefik asks, and what it shows
+    behind = (SERVER, NGINX, *([TLS] if "certificate" in fault.here else []))
+    causes = one["hop"] in behind and fault.place == "traefik"
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
 
 
 def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[str, Any]) -> dict[str, str]:
-    """The tunnel is not what is broken where it answers a visitor's every question; nor is a hop beyond the one that
-    fails sometimes, where visitors get through now and then: who asked there once had no luck."""
+    """The tunnel is not what is broken where it answers a visitor's every question, nor an app that answers on the
+    laptop where the tunnel says nothing; nor is a hop beyond the one that fails sometimes, where visitors get through
+    now and then: who asked there once had no luck."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
     suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
+    answers = [seen for seen in visits[fault.place] if seen["question"] == fault.question and not seen["ok"]]
+    between = fault.behind == "laptop" and one["hop"] == APP and not any(seen["status"] for seen in answers)
     places = [name for name in _HOPS if _HOPS[name] == one["hop"]]
     passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)
     outwards = HOPS.index(one["hop"]) > HOPS.index(_HOPS[fault.place])
     flickers = fault.word == _bisect.FAILS and not fault.always and outwards and passes
-    return {**one, "verdict": WARN} if one["verdict"] == BROKEN and (suspected or flickers) else one
+    return {**one, "verdict": WARN} if one["verdict"] == BROKEN and (suspected or flickers or between) else one
 
 
 def _generic(fault: _bisect.Fault, hop: str, chain: Chain) -> dict[str, str]:

@@ -110,9 +110,11 @@ class FileSet:
             return
         secret = _mode(full) & 0o077 == 0 or path.startswith("secrets/")  # nobody else may read it
         self._note(path, before, b"", secret)
+        if later:
+            return
         if not secret:
             self.back_up(path, before)
-        if self.touch and not later:
+        if self.touch:
             os.unlink(full)
             self._manifest.forget(path)
             self._remove_empty(os.path.dirname(path))

@@ -129,6 +129,10 @@ def _after(*events: str) -> Callable[[Chain], Match]:
     return applies
 
 
+def _unreached(chain: Chain) -> bool:
+    return bool(_server(chain).get("running")) and chain.control.get("ssh", "connected") != "connected"
+
+
 def _told(chain: Chain) -> str:
     count = _connections(chain)
     if not _server(chain).get("running"):
@@ -330,12 +334,13 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "ssh_port_changed",
         "ssh_port",
-        "the SSH server still listens on port {published}, and stack_tunnel_port is {port}",
-        "on {server}: `cd {root} && docker compose --profile production up -d tunnel-ssh`",
+        "nobody gets through to port {port} of {domain} ({outside}), and the SSH server listens on {published}",
+        "on {server}: `cd {root} && docker compose --profile production up -d tunnel-ssh`; or lead port {port} to it, "
+        "if that is a router's",
         lambda chain: (
-            bool(_server(chain).get("running"))
+            _unreached(chain)
             and words(chain)["port"] not in _server(chain)["ports"]
-            and {"published": " and ".join(_server(chain)["ports"])}
+            and {"outside": chain.control["ssh"], "published": " and ".join(_server(chain)["ports"]) or "no port"}
         ),
         DEPENDS,
     ),
@@ -345,11 +350,7 @@ RULES: tuple[Rule, ...] = (
         "nobody gets through to port {port} of {domain} ({outside})",
         "open TCP port {port} in the provider's firewall, and on {server}:"
         " `sudo iptables -I DOCKER-USER -p tcp --dport 2222 -j ACCEPT`",
-        lambda chain: (
-            bool(_server(chain).get("running"))
-            and chain.control.get("ssh", "connected") != "connected"
-            and {"outside": chain.control["ssh"]}
-        ),
+        lambda chain: _unreached(chain) and {"outside": chain.control["ssh"]},
         DEPENDS,
     ),
 )

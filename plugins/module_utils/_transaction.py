@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Iterator, Protocol
 
 from . import _docker, _release, _websocket
+from ._at_once import AtOnce
 from ._plan import Plan
 
 GOOD = ("ok", "app_closed")
@@ -24,6 +24,7 @@ ELSEWHERE = (
     *("dns", "refused", "timeout", "tls_untrusted", "no_answer", "no_route", "stopped"),
     *("bad_http2", "bad_connect"),
 )
+BASELINE = 60.0  # seconds; who has not answered by then has no word in it
 BETTER, SAME, WORSE = "better", "same", "worse"
 FAILURES = (_docker.DockerError, _release.ReleaseError, OSError, ValueError)
 
@@ -300,9 +301,10 @@ def _attempt(work: Callable[[], None]) -> list[str]:
 
 def _tried(agent: Agent, previous: Previous, undo: Undo) -> tuple[Trial, Verification | None]:
     """The trial, while visitors' questions are put to what serves before it."""
-    with ThreadPoolExecutor(1) as pool:
-        before = pool.submit(agent.baseline, previous)
-        return agent.start_trial(undo), before.result()
+    asked = AtOnce(BASELINE).begin("baseline", lambda: agent.baseline(previous), None)
+    trial, before = agent.start_trial(undo), asked()
+    # What is not well is asked once more, now that nothing starts.
+    return trial, before if before is None or before.traefik.reason in GOOD else agent.baseline(previous)
 
 
 def verify(agent: Agent) -> Outcome:

@@ -45,6 +45,7 @@ ENGINE_SILENCE = 3.0  # seconds; after a few more Engine.IO ends a visitor who d
 PONG = 2.0  # seconds; who was given less for a pong has not failed
 SECONDS = SILENCE + BESIDES
 RERUN = b"\x5a\x00"  # Streamlit's BackMsg with an empty rerun_script: a browser's first word
+SUBPROTOCOLS = ("streamlit", "PLACEHOLDER_AUTH_TOKEN")  # that a browser without Streamlit's cookie offers
 FINISHED = b"\x30\x00"  # how its ForwardMsg ends that says script_finished: FINISHED_SUCCESSFULLY
 # Close codes of an app that wants a login first: RFC 6455, and its registry. One whose language we do not speak may
 # close without a complaint as well.
@@ -79,6 +80,7 @@ class Plan:
     health: tuple[str, ...] = ()
     socket: str = ""
     stream: str = ""
+    subprotocols: tuple[str, ...] = ()
     says: bytes = b""  # a browser's first message
     hears: bool = False  # whether the app has a first message
     first: float = FIRST_MESSAGE
@@ -101,6 +103,7 @@ def plan(agent: Mapping[str, Any], **more: Any) -> Plan:
         health=tuple(f"{begin}/_stcore/{name}" for name in ("health", HOST_CONFIG)) if streamlit else (),
         socket=path,
         stream="" if path else str(agent["stream_path"]),
+        subprotocols=SUBPROTOCOLS if streamlit else (),
         says=RERUN if streamlit else b"",
         hears=streamlit or engine,  # Engine.IO opens with a packet of the server's
     )
@@ -395,9 +398,13 @@ class Visit:
         with asked.line(timings) as line:
             begin = time.monotonic()
             line.clock = asked.clock.part(HTTP_LIMIT)
+            asked.params["subprotocols"] = list(self.plan.subprotocols)
             status, fields, rest, key = asked.shake(line, self.place.origin)
-            reason, error = _websocket.judge(status, fields, key, self.place.origin)
-            made = {
+            subprotocol = fields.get("sec-websocket-protocol", "")
+            offered = list(self.plan.subprotocols) if subprotocol else []  # older ones of Streamlit choose none
+            reason, error = _websocket.judge(status, fields, key, self.place.origin, offered)
+            made: dict[str, Any] = {
+                "subprotocol": _websocket.shown(subprotocol),
                 "status": status,
                 "state": _websocket.shown(fields.get(_websocket.STATE_HEADER, "")),
                 "code": _websocket.ngrok_code(fields),
@@ -406,7 +413,12 @@ class Visit:
                 "told": error,
             }
             talk = _Talk(asked, line, rest)
-            return made if reason != "ok" else {**made, **self.talk(talk, silence, speaks)}
+            if reason != "ok":
+                return made
+            made.update(self.talk(talk, silence, speaks))
+            if self.plan.subprotocols and not subprotocol:
+                made["told"] = made["told"].replace("101", "101 without a subprotocol", 1)
+            return made
 
     def talk(self, talk: _Talk, silence: float, speaks: bool) -> dict[str, Any]:
         """Behind the handshake."""

@@ -196,6 +196,9 @@ tunnel_ssh:
       description: Agents whose laptops have keys for it.
       type: list
       elements: str
+    there:
+      description: Whether its container, or what laptops have made, is there.
+      type: bool
 taken_ports:
   description: Ports of O(ports) that another program listens on.
   type: list

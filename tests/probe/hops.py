@@ -94,6 +94,9 @@ class Hop:
             back_writer.close()
             return
         there = asyncio.ensure_future((first_word if kind == "mute later" else pipe)(reader, back_writer))
+        if kind == "no subprotocol":
+            said = await back_reader.readuntil(b"\r\n\r\n")
+            writer.write(re.sub(rb"Sec-WebSocket-Protocol: [^\r]*\r\n", b"", said))
         if kind == "mute":
             writer.write(await back_reader.readuntil(b"\r\n\r\n"))
             await asyncio.sleep(60)
@@ -120,9 +123,10 @@ class Hop:
             return
         found = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
         key = base64.b64encode(hashlib.sha1(found[1] + GUID).digest()) if found else b""
-        writer.write(
-            b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + key + b"\r\n\r\n"
-        )
+        offered = re.search(rb"Sec-WebSocket-Protocol: ([^,\r]+)", head)
+        chosen = b"\r\nSec-WebSocket-Protocol: " + offered[1] if offered else b""
+        says = b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        writer.write(says + key + chosen + b"\r\n\r\n")
         if kind in CLOSES:
             await asyncio.sleep(CLOSES[kind][0])
             writer.write(CLOSES[kind][1])

@@ -45,6 +45,7 @@ KINDS: tuple[tuple[str, str, bool], ...] = (
     ("reset", SOCKET, True),
     ("closes 1011", SOCKET, True),
     ("closes 1000", SOCKET, True),
+    ("no subprotocol", SOCKET, False),
     ("cut", SOCKET, True),
     ("silence", SOCKET, True),
     ("closes in silence", SOCKET, True),

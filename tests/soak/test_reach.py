@@ -108,7 +108,7 @@ def test_who_leaves_ssh_in_one_step_is_served_until_the_switch(stand: Reach) -> 
         stand.online(20)
         with load.on(PUBLIC, stand.address, sockets=0, per_second=30) as visitors:
             done = stand.deploy(NGROK, "-e", "stack_tunnel=false")
-        assert "the SSH server stays, since laptops of one may still come to it" in " ".join(done.output.split())
+        assert "the SSH server stays, since laptops of one may still come to it." in " ".join(done.output.split())
     undisturbed(visitors)
     stand.deploy(NGROK, "-e", "stack_tunnel=false")
     assert TUNNEL not in stand.shell("docker ps -a --format '{{.Names}}'")

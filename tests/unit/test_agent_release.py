@@ -372,6 +372,9 @@ def test_keys_of_a_laptop_go_once_nobody_needs_them(machine: Machine) -> None:
     assert machine("two")["outcome"] == "rolled back"
     assert machine("three", touch=False)["outcome"] == "would change"
     assert keys.exists()
+    machine("four", shared={**SHARED, _names.keys_file(AGENT): "key\n"})
+    assert machine(state="previous")["outcome"] == "released"
+    assert keys.exists()  # a rollback takes nobody's keys away
     row = machine("three")
     assert (row["outcome"], keys.exists()) == ("released", False)
     assert machine("three")["outcome"] == "unchanged"

@@ -606,10 +606,21 @@ def test_the_sentence_names_hop_reason_and_fix() -> None:
 def test_a_certificate_that_visitors_refuse_at_traefik_is_named() -> None:
     """A visit to Traefik is a handshake of TLS, too; the words are the rule's, not the visit's."""
     well = [_visitor.seen("page", ok=True, told="answer 200, text/html", status=200)]
-    refused = [_visitor.seen("page", told="the certificate is not trusted")]
+    refused = [_visitor.seen("page", told="the certificate is not accepted: self-signed certificate")]
     known = {**facts(tls("tls_pending", "TRAEFIK DEFAULT CERT")), "visits": {"nginx": well, "traefik": refused}}
     made = _diagnosis.diagnosis(known)
     assert (made["hop"], made["rule"]) == ("TLS", "tls_pending")
+
+
+def test_an_app_that_answers_on_the_laptop_does_not_hang() -> None:
+    well = [_visitor.seen("WebSocket", ok=True, told="101, and a pong", status=101)]
+    hangs = [_visitor.seen("WebSocket", told="no more bytes came within 6 s")]
+    known = facts(shown(nobody("timeout", timings={"connect": 1, "tls": 2, "handshake": 10000})))
+    assert _diagnosis.diagnosis(known)["rule"] == "app_hangs"
+    between = {**known, "visits": {"laptop": well, "tunnel": hangs}}
+    assert (_diagnosis.diagnosis(between)["hop"], _diagnosis.diagnosis(between)["rule"]) == ("ngrok agent", "visitor")
+    both = {**known, "visits": {"laptop": hangs, "tunnel": hangs}}
+    assert _diagnosis.diagnosis(both)["rule"] == "app_hangs"
 
 
 def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:

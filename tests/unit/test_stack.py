@@ -258,7 +258,12 @@ AGENTS = [
 ]
 
 
-RUNS = {"tunnel_ssh.status": "running", "tunnel_ssh.image": "vaettir-tunnel-ssh:1", "tunnel_ssh.ports": [2222]}
+RUNS = {
+    "tunnel_ssh.there": True,
+    "tunnel_ssh.status": "running",
+    "tunnel_ssh.image": "vaettir-tunnel-ssh:1",
+    "tunnel_ssh.ports": [2222],
+}
 
 
 @pytest.mark.parametrize(
@@ -271,6 +276,7 @@ RUNS = {"tunnel_ssh.status": "running", "tunnel_ssh.image": "vaettir-tunnel-ssh:
         (RUNS, 2223, "", "definition of the SSH server changed"),
         ({**RUNS, "tunnel_ssh.image": "vaettir-tunnel-ssh:0"}, 2222, "", "definition of the SSH server changed"),
         (RUNS, 0, "remove", ""),
+        ({"tunnel_ssh.there": True}, 0, "remove", ""),  # somebody took the container away
         ({**RUNS, "tunnel_ssh.agents": ["a", "b"]}, 0, "", "stays, since laptops of a, b may still come"),
     ],
 )

@@ -6,7 +6,6 @@
 #   serve   start sshd (default)
 #   follow  take in what changed in keys/
 #   state   for machines: connections of each agent
-#   clear   take every socket away: the folders are the login user's to remove then
 #
 # A file in keys/ is an agent: a user of its own name, whose folder in /tunnel nobody else may write to.
 set -eu
@@ -125,11 +124,8 @@ follow)
 state)
     state
     ;;
-clear)
-    find "$sockets" -mindepth 2 -delete
-    ;;
 *)
-    echo "tunnel-ssh: unknown command '$1': serve, follow, state or clear." >&2
+    echo "tunnel-ssh: unknown command '$1': serve, follow or state." >&2
     exit 1
     ;;
 esac

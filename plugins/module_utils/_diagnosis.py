@@ -139,16 +139,27 @@ def _row(name: str, visit: Any, chain: Chain) -> dict[str, str]:
     return {**found, "verdict": OK if found["found"] else UNKNOWN, "rule": "", "why": "", "fix": ""}
 
 
+def _coded_hop(fault: _bisect.Fault, answers: Any) -> str:
+    """Of whom ngrok's own error speaks, if it was one."""
+    codes = [one["code"] for one in answers if one["question"] == fault.question and one["code"]]
+    number = int(codes[0].rpartition("_")[2]) if codes else 0
+    known = (hop for _rule, hop, numbers, _wrong, _fix in _rules_tunnel.CODES if number in numbers)
+    return next(known, EDGE) if codes else ""
+
+
 def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
     sent_away = not chain.container.get("running") or chain.container.get("health") == "unhealthy"
     if fault.place == "traefik" and sent_away:  # Traefik sends nobody there
         return NGINX
     if fault.place != "tunnel":
         return _HOPS[fault.place]
-    if fault.behind != "laptop":
-        return APP
     if chain.by_ssh:
-        return SSH_CONNECTION
+        return SSH_CONNECTION if fault.behind == "laptop" else APP
+    coded = _coded_hop(fault, facts["visits"]["tunnel"])
+    if fault.behind != "laptop":
+        return coded or APP
+    if coded:
+        return AGENT if coded == APP else coded
     tunnels = (facts.get("ngrok") or {}).get("tunnels")
     return EDGE if tunnels and chain.target in tunnels else AGENT
 

@@ -623,6 +623,27 @@ def test_an_app_that_answers_on_the_laptop_does_not_hang() -> None:
     assert _diagnosis.diagnosis(both)["rule"] == "app_hangs"
 
 
+@pytest.mark.parametrize(
+    ("code", "laptop", "hop"),
+    [
+        ("6024", True, "ngrok edge"),
+        ("6024", False, "ngrok edge"),
+        ("742", True, "ngrok agent"),
+        ("742", False, "ngrok agent"),
+        ("8012", True, "ngrok agent"),
+        ("8012", False, "app"),
+        ("9999", True, "ngrok edge"),
+        ("", True, "ngrok agent"),
+        ("", False, "app"),
+    ],
+)
+def test_ngroks_own_error_says_whose_it_is(code: str, laptop: bool, hop: str) -> None:
+    well = [_visitor.seen("/main.js", ok=True, told="answer 200", status=200, file=True)] * 2
+    bad = [_visitor.seen("/main.js", told="answer 200", status=200, file=True, code=code and f"ERR_NGROK_{code}")] * 2
+    visits = {**({"laptop": well} if laptop else {}), "tunnel": bad}
+    assert _diagnosis.diagnosis({**facts({}), "visits": visits})["hop"] == hop
+
+
 def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:
     tunnel = [_visitor.seen("page", ok=ok, status=200 if ok else 500) for ok in (True, False, True, False)]
     sometimes = {"visits": {"tunnel": tunnel}}

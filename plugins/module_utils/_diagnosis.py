@@ -181,7 +181,8 @@ def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[s
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
     suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
     answers = [seen for seen in visits[fault.place] if seen["question"] == fault.question and not seen["ok"]]
-    between = fault.behind == "laptop" and one["hop"] == APP and not any(seen["status"] for seen in answers)
+    silent = all(seen["status"] in (0, 101) and not seen.get("closed") for seen in answers)
+    between = fault.behind == "laptop" and one["hop"] == APP and silent
     places = [name for name in _HOPS if _HOPS[name] == one["hop"]]
     passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)
     outwards = HOPS.index(one["hop"]) > HOPS.index(_HOPS[fault.place])

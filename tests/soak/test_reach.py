@@ -112,7 +112,14 @@ def test_who_leaves_ssh_in_one_step_is_served_until_the_switch(stand: Reach) -> 
     undisturbed(visitors)
     stand.deploy(NGROK, "-e", "stack_tunnel=false")
     assert TUNNEL not in stand.shell("docker ps -a --format '{{.Names}}'")
-    assert stand.shell("ls tunnel tunnel/keys").split() == ["tunnel:", "host", "image", "keys", "tunnel/keys:", "README"]
+    assert stand.shell("ls tunnel tunnel/keys").split() == [
+        "tunnel:",
+        "host",
+        "image",
+        "keys",
+        "tunnel/keys:",
+        "README",
+    ]
     assert stand.shell("docker images -q vaettir-tunnel-ssh; docker network ls -q -f name=tunnel-ssh") == ""
     stand.deploy(stand.ssh)
 

@@ -619,6 +619,10 @@ def test_an_app_that_answers_on_the_laptop_does_not_hang() -> None:
     assert _diagnosis.diagnosis(known)["rule"] == "app_hangs"
     between = {**known, "visits": {"laptop": well, "tunnel": hangs}}
     assert (_diagnosis.diagnosis(between)["hop"], _diagnosis.diagnosis(between)["rule"]) == ("ngrok agent", "visitor")
+    swallowed = [_visitor.seen("WebSocket", told="101, and no first message of the app's", status=101)]
+    unsound = facts(shown(nobody("no_pong", status=101)))
+    assert _diagnosis.diagnosis(unsound)["hop"] == "app"
+    assert _diagnosis.diagnosis({**unsound, "visits": {"laptop": well, "tunnel": swallowed}})["hop"] == "ngrok agent"
     both = {**known, "visits": {"laptop": hangs, "tunnel": hangs}}
     assert _diagnosis.diagnosis(both)["rule"] == "app_hangs"
 

@@ -9,7 +9,7 @@ it: an nginx that shows the page while its tunnel is offline is as it should be.
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Mapping
+from typing import Any, Collection, Mapping, Sequence
 
 from . import _bisect, _names, _rules_public, _rules_server, _rules_traefik, _rules_tunnel, _rules_tunnel_ssh
 from ._chain import (
@@ -95,7 +95,8 @@ LOOK = {
     " `{diagnose}` tells the app and {tunnel} apart",
     SSH_CONNECTION: "on the laptop: end the ssh that runs, and start it again: `{laptop}`",
     AGENT: "on the laptop: `ngrok http --url={target_url} PORT`",
-    EDGE: "on the laptop: start ngrok again without its traffic policy, and look at dashboard.ngrok.com",
+    EDGE: "on {server}: `curl -sv {target_url} -o /dev/null`; on the laptop start ngrok again without its traffic"
+    " policy, and look at dashboard.ngrok.com",
     SERVER: "on {server}: `sudo systemctl restart docker`, and look at `sudo iptables -L DOCKER-USER -n -v`",
     NGINX: "on {server}: `docker restart {container}`, then `{deploy}`; it says more with `docker logs {container}`",
     TRAEFIK: "on {server}: `docker restart {traefik}`, then `{deploy}`; look at its middlewares, in"
@@ -139,9 +140,9 @@ def _row(name: str, visit: Any, chain: Chain) -> dict[str, str]:
     return {**found, "verdict": OK if found["found"] else UNKNOWN, "rule": "", "why": "", "fix": ""}
 
 
-def _coded_hop(fault: _bisect.Fault, answers: Any) -> str:
+def _coded_hop(answers: Sequence[Mapping[str, Any]]) -> str:
     """Of whom ngrok's own error speaks, if it was one."""
-    codes = [one["code"] for one in answers if one["question"] == fault.question and one["code"]]
+    codes = [one["code"] for one in answers if one["code"]]
     number = int(codes[0].rpartition("_")[2]) if codes else 0
     known = (hop for _rule, hop, numbers, _wrong, _fix in _rules_tunnel.CODES if number in numbers)
     return next(known, EDGE) if codes else ""
@@ -155,7 +156,10 @@ def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
         return _HOPS[fault.place]
     if chain.by_ssh:
         return SSH_CONNECTION if fault.behind == "laptop" else APP
-    coded = _coded_hop(fault, facts["visits"]["tunnel"])
+    answers = [one for one in facts["visits"]["tunnel"] if one["question"] == fault.question and not one["ok"]]
+    if answers and not any(one["reached"] for one in answers):
+        return EDGE
+    coded = _coded_hop(answers)
     if fault.behind != "laptop":
         return coded or APP
     if coded:

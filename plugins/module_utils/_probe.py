@@ -156,6 +156,7 @@ class Probe:
         self.found = nothing()
         self.found["timings"] = self.timings
         self.peer: tuple[Any, ...] = ()  # family and address that answered: further connections go there
+        self.reached = False  # whether there was a connection, with TLS where it is wanted
 
     def run(self) -> dict[str, Any]:
         found = self.found
@@ -246,6 +247,7 @@ class Probe:
             if self.url.secure:
                 with measured(timings, "tls"):
                     sock = self.secure(sock, self.contexts[alpn])
+            self.reached = True
             yield Line(sock, self.clock)
         finally:
             sock.close()

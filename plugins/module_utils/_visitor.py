@@ -119,7 +119,8 @@ def own_names(agent: Mapping[str, Any]) -> list[str]:
 def seen(question: str, **told: Any) -> dict[str, Any]:
     """One answer. `ok` knows no other place's; `first` are milliseconds until its first byte, `line` those before."""
     nothing = {"ok": False, "told": "", "status": 0, "kind": "", "size": 0, "digest": "", "state": "", "code": ""}
-    return {"question": question, "file": False, **nothing, "first": 0.0, "line": 0.0, "late": False, **told}
+    times = {"first": 0.0, "line": 0.0, "late": False, "reached": True}
+    return {"question": question, "file": False, **nothing, **times, **told}
 
 
 class _Connection(_probe.Probe):
@@ -285,10 +286,11 @@ class Visit:
                 with contextlib.nullcontext() if question == SOCKET else ROOM:
                     self.begun[number] = (question, time.monotonic())
                     limit = min(self.end - time.monotonic(), self.plan.seconds if question == SOCKET else HTTP_LIMIT)
-                    told = work(_Connection(self.place, path, self.contexts, number, max(0.1, limit)))
+                    asked = _Connection(self.place, path, self.contexts, number, max(0.1, limit))
+                    told = work(asked)
             except _probe.ProbeError as failure:
                 short = failure.reason == "timeout" and limit < PATIENT
-                told = {"told": failure.error, "ok": short, "late": short}
+                told = {"told": failure.error, "ok": short, "late": short, "reached": asked.reached}
             except Exception as error:
                 told = {"told": f"{type(error).__name__}: {error}"}
             if told.get("state") == BUSY:

@@ -646,6 +646,8 @@ def test_ngroks_own_error_says_whose_it_is(code: str, laptop: bool, hop: str) ->
     bad = [_visitor.seen("/main.js", told="answer 200", status=200, file=True, code=code and f"ERR_NGROK_{code}")] * 2
     visits = {**({"laptop": well} if laptop else {}), "tunnel": bad}
     assert _diagnosis.diagnosis({**facts({}), "visits": visits})["hop"] == hop
+    nobody = [{**one, "reached": False, "code": ""} for one in bad]
+    assert _diagnosis.diagnosis({**facts({}), "visits": {**visits, "tunnel": nobody}})["hop"] == "ngrok edge"
 
 
 def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:

@@ -63,7 +63,9 @@ def by_question(visit: Answers) -> dict[str, list[Mapping[str, Any]]]:
 
 def unasked(visit: Answers) -> list[str]:
     known = by_question(visit)
-    return sorted({str(one["question"]) for one in visit} - set(known))
+    lacks = {str(one["question"]) for one in visit} - set(known)
+    unheard = any(one.get("unheard") for one in visit) and not any(one.get("silent", 0) >= 1 for one in visit)
+    return sorted({*lacks, *(["a WebSocket after its silence"] if unheard else [])})
 
 
 def _rank(one: Mapping[str, Any]) -> int:

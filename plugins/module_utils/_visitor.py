@@ -447,7 +447,7 @@ class Visit:
             mute = isinstance(end, _probe.ProbeError) and end.reason == "no_pong"
             short = mute and (talk.line.clock.seconds < PONG or talk.still_sends)
             if short or IMPATIENT in str(end):
-                return {"told": f"101, and {end}", "ok": True, "late": True}
+                return {"told": f"101, and {end}", "ok": True, "late": True, "unheard": True}
             told = f"101, and {f'after {after:.0f} s' if after > 1 else 'at once'} {end}"
             code = end.code if isinstance(end, _ClosedError) else talk.asked.found["close_code"]
             wants = code in (WANTS_LOGIN if self.plan.hears else WANTS_MORE)

@@ -217,6 +217,12 @@ def test_an_end_in_silence_is_held_against_who_was_silent_as_long() -> None:
     assert [one.word for one in _bisect.faults({"public": [silent, mute]})] == [_bisect.ONCE]
 
 
+def test_a_silence_whose_end_nobody_waited_for_is_told() -> None:
+    unheard = {**SOCKET_GOOD, "late": True, "unheard": True}
+    assert _bisect.unasked([SOCKET_GOOD, unheard]) == ["a WebSocket after its silence"]
+    assert _bisect.unasked([unheard, {**SOCKET_GOOD, "silent": 10.0}]) == []
+
+
 def test_what_went_wrong_once_does_not_hide_what_always_fails() -> None:
     (fault,) = _bisect.faults({"tunnel": [*[GOOD] * 6, BAD["page"]], "public": [BAD["page"]] * 4})
     assert (fault.word, fault.place) == (_bisect.FAILS, "public")

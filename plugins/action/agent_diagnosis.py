@@ -75,8 +75,11 @@ def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[s
         work["laptop"] = partial(_visitor.visit, laptop, plan, names)
     if agent["tunnel"] == _tunnel.SSH:
         work["ssh"] = partial(knock, (resolved or [agent["domain"]])[0], agent["tunnel_port"])
-    elif server.app_url:
-        work["ngrok"] = ngrok
+    else:
+        url = f"{agent['target_url']}{_questions.path(agent)}"
+        upgrade = _questions.upgrade(agent)
+        work["elsewhere"] = partial(_probe.ask, url, upgrade=upgrade, timeout=_questions.ELSEWHERE_TIMEOUT)
+        work.update({"ngrok": ngrok} if server.app_url else {})
     done = at_once(work, plan.seconds + _visitor.GRACE)
     known = {"addresses": resolved, "server_addresses": addresses(server.address)}
     return {
@@ -84,6 +87,7 @@ def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[s
         "control": {**known, **({"ssh": done["ssh"]} if "ssh" in done else {})},
         "visits": {name: done[name] for name in ("public", "laptop") if name in done},
         "ngrok": done.get("ngrok", {}),
+        "elsewhere": done.get("elsewhere", {}),
     }
 
 
@@ -104,14 +108,6 @@ def knock(address: str, port: int) -> str:
             return "connected" if sock.recv(4) == b"SSH-" else "something else answers there"
     except OSError as error:
         return error.strerror or str(error)
-
-
-def elsewhere(agent: dict[str, Any], found: dict[str, Any], tunnel: dict[str, Any]) -> dict[str, Any]:
-    """The tunnel from the control node, where the server does not get there: whose fault is it?"""
-    if "ssh" in found or (tunnel and (tunnel["status"] or "handshake" in tunnel["timings"])):
-        return {}
-    url, upgrade = f"{found['target']}{_questions.path(agent)}", _questions.upgrade(agent)
-    return _probe.ask(url, upgrade=upgrade, timeout=_questions.ELSEWHERE_TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -189,8 +185,8 @@ class ActionModule(ActionBase):
         if "failed" in entry:
             return Judged(_diagnosis.failed(name, server.name, entry["failed"], self.stack))
         agent, outside = _questions.asked(self.settings[name]), found.outside.get(name, {})
-        asked_from_here = name in found.outside and self.left > _questions.ELSEWHERE_TIMEOUT
-        far = elsewhere(agent, entry["found"], entry["probes"]["tunnel"]) if asked_from_here else {}
+        # The tunnel from the control node, where the server does not get there: whose fault is it?
+        far = outside.get("elsewhere", {}) if entry["found"]["target"] == agent["target_url"] else {}
         visits = {**entry.get("visits", {}), **outside.get("visits", {})}
         visits = _bisect.joined(before.visits, visits) if before else visits
         facts = {

@@ -173,7 +173,7 @@ def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
     begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
     within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_place_hop(fault.place, chain))
     outside = fault.place == "public" and one["hop"] in (TLS, DNS)
-    behind = (SERVER, NGINX, *([TLS] if "certificate" in fault.here else []))
+    behind = (SERVER, NGINX, *([TLS] if re.search("certificate|TLS handshake", fault.here) else []))
     causes = one["hop"] in behind and fault.place == "traefik"
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
 

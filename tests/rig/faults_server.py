@@ -279,7 +279,12 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("maintenance was left on", NGINX, maintenance),
     Fault("`proxy-configs` is deleted", NGINX, partial(gone, path="proxy-configs"), warns=True),
-    Fault("the agent's releases are deleted", NGINX, partial(gone, path="releases/one", more=RESTART), warns=True),
+    Fault(
+        "the agent's releases are deleted",
+        NGINX,
+        partial(gone, path="releases/one", more=f"{RESTART}; sleep {NOTICED}"),
+        warns=True,
+    ),
     Fault(
         "a second project runs the agent as well",
         NGINX,

@@ -269,15 +269,23 @@ def test_a_chain_that_works(diagnose: Any, hops: Hops) -> None:
     (one,) = made["diagnoses"]
     assert (one["agent"], one["server"]) == ("ocapistaine", "server1")
     assert made["others"] == ["other"]
-    assert [question["url"] for question in hops.asked] == [f"{ORIGIN}/_stcore/stream"]  # as a visitor, nothing else
+    # as a visitor, and the tunnel
+    assert {question["url"] for question in hops.asked} == {f"{ORIGIN}/_stcore/stream", f"{TARGET}/_stcore/stream"}
     assert SECRET not in json.dumps(made)
 
 
 def test_the_tunnel_is_asked_from_here_where_the_server_does_not_get_there(diagnose: Any, hops: Hops) -> None:
     result = healthy()
     result["agents"][0]["probes"]["tunnel"] = {**answered("timeout", 0), "timings": {}}
-    diagnose(_call.Called(result))
+    settings = {
+        **COMPLETE,
+        "ca_certificate": "",
+        "from_outside": True,
+        "target_url": result["agents"][0]["found"]["target"],
+    }
+    (one,) = diagnose(_call.Called(result), agents=[settings])["diagnoses"]
     assert len(hops.of("https://ocapistaine.ngrok-free.app/")) == 1
+    assert "server_no_way_out" in {finding["rule"] for finding in one["findings"]}
 
 
 def test_nothing_is_asked_from_outside_where_it_is_not_wanted(diagnose: Any, hops: Hops) -> None:
@@ -292,7 +300,7 @@ def test_who_answers_otherwise_from_outside_is_asked_again(
 ) -> None:
     """The two were asked at moments of their own."""
     answers = [answered("no_route", 404), answered() if settles else answered("no_route", 404)]
-    monkeypatch.setattr(_probe, "ask", lambda *_words, **_options: answers.pop(0))
+    monkeypatch.setattr(_probe, "ask", lambda url, **_options: answers.pop(0) if url.startswith(ORIGIN) else answered())
     monkeypatch.setattr(_visitor, "visit", lambda *_words: [])
     monkeypatch.setattr(control_node, "addresses", lambda _host: ["127.0.0.1"])
     (one,) = diagnose(_call.Called(healthy()))["diagnoses"]

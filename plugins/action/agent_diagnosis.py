@@ -64,7 +64,7 @@ def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[s
             origin=origin,
             upgrade=_questions.upgrade(agent),
             ca_path=server.tls_ca,
-            timeout=_questions.CHAIN_TIMEOUT,
+            timeout=min(_questions.CHAIN_TIMEOUT, plan.seconds),  # who is not waited for has said nothing
         )
 
     work: dict[str, Callable[[], Any]] = {"probe": ask}

@@ -155,8 +155,9 @@ def _refused_router(chain: Chain) -> Match:
 
 
 def _router_middlewares(chain: Chain) -> list[str]:
-    """The agent's own router has none."""
-    return sorted({name for router in _own_routers(chain) for name in router.get("middlewares") or []})
+    """Somebody else's: the agent's own sets a header, and has its router's name."""
+    own = _own_routers(chain)
+    return sorted({name for router in own for name in router.get("middlewares") or [] if name != router["name"]})
 
 
 def _point_middlewares(chain: Chain) -> str:

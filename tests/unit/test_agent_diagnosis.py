@@ -13,6 +13,7 @@ import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.locki.vaettir.plugins.action import agent_diagnosis as control_node
 from ansible_collections.locki.vaettir.plugins.module_utils import (
+    _diagnosis,
     _docker,
     _facts,
     _files,
@@ -274,18 +275,30 @@ def test_a_chain_that_works(diagnose: Any, hops: Hops) -> None:
     assert SECRET not in json.dumps(made)
 
 
-def test_the_tunnel_is_asked_from_here_where_the_server_does_not_get_there(diagnose: Any, hops: Hops) -> None:
+def test_the_tunnel_is_asked_from_here_for_a_server_that_does_not_get_there(
+    diagnose: Any, hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def diagnosis(facts: dict[str, Any]) -> dict[str, str]:
+        seen.append(facts)
+        return {"hop": "", "rule": ""}
+
+    monkeypatch.setattr(_diagnosis, "diagnosis", diagnosis)
     result = healthy()
-    result["agents"][0]["probes"]["tunnel"] = {**answered("timeout", 0), "timings": {}}
+    result["agents"][0]["probes"]["tunnel"] = {**answered("refused", 0), "timings": {}}
     settings = {
         **COMPLETE,
         "ca_certificate": "",
         "from_outside": True,
         "target_url": result["agents"][0]["found"]["target"],
     }
-    (one,) = diagnose(_call.Called(result), agents=[settings])["diagnoses"]
+    diagnose(_call.Called(result), agents=[settings])
     assert len(hops.of("https://ocapistaine.ngrok-free.app/")) == 1
-    assert "server_no_way_out" in {finding["rule"] for finding in one["findings"]}
+    assert seen[0]["probes"]["elsewhere"] == answered()
+    result["agents"][0]["found"]["target"] = "https://other.ngrok-free.app"  # nobody asked that one
+    diagnose(_call.Called(result), agents=[settings])
+    assert seen[1]["probes"]["elsewhere"] == {}
 
 
 def test_nothing_is_asked_from_outside_where_it_is_not_wanted(diagnose: Any, hops: Hops) -> None:
@@ -300,11 +313,18 @@ def test_who_answers_otherwise_from_outside_is_asked_again(
 ) -> None:
     """The two were asked at moments of their own."""
     answers = [answered("no_route", 404), answered() if settles else answered("no_route", 404)]
-    monkeypatch.setattr(_probe, "ask", lambda url, **_options: answers.pop(0) if url.startswith(ORIGIN) else answered())
+    waits = []
+
+    def ask(url: str, **options: Any) -> dict[str, Any]:
+        waits.append(options["timeout"])
+        return answers.pop(0) if url.startswith(ORIGIN) else answered()
+
+    monkeypatch.setattr(_probe, "ask", ask)
     monkeypatch.setattr(_visitor, "visit", lambda *_words: [])
     monkeypatch.setattr(control_node, "addresses", lambda _host: ["127.0.0.1"])
     (one,) = diagnose(_call.Called(healthy()))["diagnoses"]
     assert answers == []
+    assert max(waits[2:]) <= _visitor.PATIENT + 1  # the second round is short, and each of its answers counts
     assert (one["broken"], one["rule"] == "public_other") == ((False, False) if settles else (True, True))
 
 

@@ -375,7 +375,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "traefik_middleware",
-        {"found.routers": [{**OWN, "middlewares": ["own"]}], **after_traefik(says(401, "unauthorized"))},
+        {"found.routers": [{**OWN, "middlewares": [OWN["name"], "own"]}], **after_traefik(says(401, "unauthorized"))},
     ),
     (
         "traefik_middleware",
@@ -390,7 +390,11 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "traefik_own_file",
-        {"found.traefik.files": ["traefik/dynamic/own.yml"], **after_traefik(says(418, "not_a_websocket"))},
+        {
+            "found.routers": [{**OWN, "middlewares": [OWN["name"]]}],  # the agent's own
+            "found.traefik.files": ["traefik/dynamic/own.yml"],
+            **after_traefik(says(418, "not_a_websocket")),
+        },
     ),
     ("traefik_closed", after_traefik(nobody("refused"))),
     ("traefik_no_route", NO_ROUTE),

@@ -126,7 +126,7 @@ def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any
         fault = faults[0]
         last = _hop(fault, chain, facts)
         found = [_cleared(one, fault, last, visits) for one in found]
-        if not any(_explains(one, fault, chain) for one in found):
+        if not any(_explains(one, fault, chain, visits) for one in found):
             # What fails sometimes is not what keeps everybody out.
             other = not fault.always and any(one["verdict"] == BROKEN for one in found)
             verdict = WARN if other or fault.word == _bisect.ONCE else BROKEN
@@ -156,10 +156,9 @@ def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
         return _HOPS[fault.place]
     if chain.by_ssh:
         return SSH_CONNECTION if fault.behind == "laptop" else APP
-    answers = [one for one in facts["visits"]["tunnel"] if one["question"] == fault.question and not one["ok"]]
-    if answers and not any(one["reached"] for one in answers):
+    if _is_cut_off(fault, facts["visits"]):
         return EDGE
-    coded = _coded_hop(answers)
+    coded = _coded_hop(_bad(fault, facts["visits"]))
     if fault.behind != "laptop":
         return coded or APP
     if coded:
@@ -168,13 +167,24 @@ def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
     return EDGE if tunnels and chain.target in tunnels else AGENT
 
 
-def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain) -> bool:
+def _bad(fault: _bisect.Fault, visits: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in visits[fault.place] if one["question"] == fault.question and not one["ok"]]
+
+
+def _is_cut_off(fault: _bisect.Fault, visits: Mapping[str, Any]) -> bool:
+    """No connection came to the tunnel."""
+    answers = _bad(fault, visits)
+    return fault.place == "tunnel" and bool(answers) and not any(one["reached"] for one in answers)
+
+
+def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain, visits: Mapping[str, Any]) -> bool:
     """A broken hop between the place where it fails and the one where it does not."""
     begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
     within = begin <= HOPS.index(one["hop"]) <= HOPS.index(_place_hop(fault.place, chain))
     outside = fault.place == "public" and one["hop"] in (TLS, DNS)
     behind = (SERVER, NGINX, *([TLS] if re.search("certificate|TLS handshake", fault.here) else []))
     causes = one["hop"] in behind and fault.place == "traefik"
+    causes = causes or (one["hop"] == SERVER and _is_cut_off(fault, visits))
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
 
 
@@ -184,8 +194,8 @@ def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[s
     now and then: who asked there once had no luck."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
     suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
-    answers = [seen for seen in visits[fault.place] if seen["question"] == fault.question and not seen["ok"]]
-    silent = all(seen["status"] in (0, 101) and not seen.get("closed") for seen in answers)
+    bad = _bad(fault, visits)
+    silent = bool(bad) and all(seen["status"] in (0, 101) and not seen.get("closed") for seen in bad)
     between = fault.behind == "laptop" and one["hop"] == APP and silent
     places = [name for name in _HOPS if _HOPS[name] == one["hop"]]
     passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)

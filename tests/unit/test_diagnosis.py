@@ -654,6 +654,13 @@ def test_ngroks_own_error_says_whose_it_is(code: str, laptop: bool, hop: str) ->
     assert _diagnosis.diagnosis({**facts({}), "visits": {**visits, "tunnel": nobody}})["hop"] == "ngrok edge"
 
 
+def test_a_server_that_does_not_get_out_is_named() -> None:
+    nobody_there = [_visitor.seen("page", told="nothing listens on 192.0.2.1 port 443", reached=False)]
+    known = facts({**shown(nobody("refused")), "probes.elsewhere": coded(3200)})
+    made = _diagnosis.diagnosis({**known, "visits": {"tunnel": nobody_there}})
+    assert (made["hop"], made["rule"]) == ("server", "server_no_way_out")
+
+
 def test_what_fails_sometimes_is_not_what_keeps_everybody_out() -> None:
     tunnel = [_visitor.seen("page", ok=ok, status=200 if ok else 500) for ok in (True, False, True, False)]
     sometimes = {"visits": {"tunnel": tunnel}}

@@ -109,8 +109,8 @@ def _is_slower(one: Mapping[str, Any], there: Answers) -> bool:
 
 def _as_silent(here: Answers, bad: Answers) -> Answers:
     """WebSockets that ended in their silence are held against those that were silent as long: nobody is so again."""
-    after = min(float(one.get("after", 0.0)) for one in bad)
-    return [one for one in here if one in bad or one.get("silent", 0.0) >= after] if after > 1 else here
+    after = min((float(one["after"]) for one in bad if one.get("after", 0.0) > 1), default=0.0)
+    return [one for one in here if one in bad or one.get("silent", 0.0) >= after - 1] if after else here
 
 
 def _is_over(here: Answers, bad: Answers) -> bool:

@@ -95,7 +95,7 @@ LOOK = {
     " `{diagnose}` tells the app and {tunnel} apart",
     SSH_CONNECTION: "on the laptop: end the ssh that runs, and start it again: `{laptop}`",
     AGENT: "on the laptop: `ngrok http --url={target_url} PORT`",
-    EDGE: "on {server}: `curl -sv {target_url} -o /dev/null`; on the laptop start ngrok again without its traffic"
+    EDGE: "on {server}: `curl -sv {target_url} -o /dev/null`; on the laptop: start ngrok again without its traffic"
     " policy, and look at dashboard.ngrok.com",
     SERVER: "on {server}: `sudo systemctl restart docker`, and look at `sudo iptables -L DOCKER-USER -n -v`",
     NGINX: "on {server}: `docker restart {container}`, then `{deploy}`; it says more with `docker logs {container}`",
@@ -125,7 +125,7 @@ def _with_visits(found: list[dict[str, str]], chain: Chain, facts: dict[str, Any
     if faults:
         fault = faults[0]
         last = _hop(fault, chain, facts)
-        found = [_cleared(one, fault, last, visits) for one in found]
+        found = [_cleared(one, fault, last, visits, chain) for one in found]
         if not any(_explains(one, fault, chain, visits) for one in found):
             # What fails sometimes is not what keeps everybody out.
             other = not fault.always and any(one["verdict"] == BROKEN for one in found)
@@ -156,7 +156,7 @@ def _hop(fault: _bisect.Fault, chain: Chain, facts: dict[str, Any]) -> str:
         return _HOPS[fault.place]
     if chain.by_ssh:
         return SSH_CONNECTION if fault.behind == "laptop" else APP
-    if _is_cut_off(fault, facts["visits"]):
+    if _is_cut_off(fault, facts["visits"]) and chain.is_https:
         return EDGE
     coded = _coded_hop(_bad(fault, facts["visits"]))
     if fault.behind != "laptop":
@@ -188,15 +188,18 @@ def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain, visits: M
     return (one["verdict"] == BROKEN and (within or causes)) or (one["verdict"] == WARN and outside)
 
 
-def _cleared(one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[str, Any]) -> dict[str, str]:
+def _cleared(
+    one: dict[str, str], fault: _bisect.Fault, hop: str, visits: dict[str, Any], chain: Chain
+) -> dict[str, str]:
     """The tunnel is not what is broken where it answers a visitor's every question, nor an app that answers on the
     laptop where the tunnel says nothing; nor is a hop beyond the one that fails sometimes, where visitors get through
     now and then: who asked there once had no luck."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
     suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
     bad = _bad(fault, visits)
-    silent = bool(bad) and all(seen["status"] in (0, 101) and not seen.get("closed") for seen in bad)
-    between = fault.behind == "laptop" and one["hop"] == APP and silent
+    said = [seen["status"] not in (0, 101) or bool(seen.get("closed")) or not seen["reached"] for seen in bad]
+    swallowed = bool(said) and not any(said) and not chain.by_ssh
+    between = fault.behind == "laptop" and one["hop"] == APP and swallowed
     places = [name for name in _HOPS if _HOPS[name] == one["hop"]]
     passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)
     outwards = HOPS.index(one["hop"]) > HOPS.index(_HOPS[fault.place])

@@ -104,14 +104,14 @@ def traefik_state(container: dict[str, Any] | None) -> dict[str, Any]:
 
 def tunnel_state(root: str, container: dict[str, Any] | None) -> dict[str, Any]:
     """The SSH server, whose laptops may come to it, and whether anything of it is left."""
-    sockets, keys = os.path.join(root, "tunnel/sockets"), os.path.join(root, _names.keys_file(""))
+    keys, ours = os.path.join(root, _names.keys_file("")), _files.Manifest(root).owns(_names.keys_file("README"))
     found: dict[str, Any] = {"status": "", "image": "", "ports": [], "agents": []}
     if container:
         status, image = container["State"]["Status"], container["Config"]["Image"]
         found.update(status=status, image=image, ports=published(container))
     with contextlib.suppress(FileNotFoundError):
         found["agents"] = sorted(name for name in os.listdir(keys) if _names.matches(_names.AGENT_NAME_REGEX, name))
-    return {**found, "there": bool(container) or os.path.isdir(sockets)}
+    return {**found, "there": bool(container) or (ours and os.path.isdir(os.path.join(root, "tunnel/sockets")))}
 
 
 def taken_ports(ports: list[int], ours: list[int], containers: list[dict[str, Any]]) -> list[dict[str, Any]]:

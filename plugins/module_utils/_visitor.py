@@ -238,7 +238,8 @@ class Visit:
         for question, begin in self.begun.values():
             waited = max(0.0, time.monotonic() - begin)
             short = waited < PATIENT or question == SOCKET
-            self.found.append(seen(question, ok=short, told=f"no answer within {waited:.0f} s", late=True))
+            told = f"no answer within {waited:.0f} s"
+            self.found.append(seen(question, ok=short, told=told, late=True, unheard=question == SOCKET))
         return self.found
 
     def sometimes(self) -> list[str]:
@@ -424,31 +425,33 @@ class Visit:
 
     def talk(self, talk: _Talk, silence: float, speaks: bool) -> dict[str, Any]:
         """Behind the handshake."""
-        begin = time.monotonic()
+        begin, quiet, silent = time.monotonic(), 0.0, 0.0
         try:
             if self.plan.says and speaks:
                 talk.say(self.plan.says)
             if self.plan.hears and speaks and not talk.listen(self.plan.first, 1):
                 return {"told": f"101, and no first message of the app's within {self.plan.first:g} s", "late": True}
-            message = round((time.monotonic() - begin) * 1000, 1)
+            quiet = time.monotonic()
+            message = round((quiet - begin) * 1000, 1)
             talk.listen(silence)
-            silent = time.monotonic() - begin
+            silent = time.monotonic() - quiet
             talk.ping()
             # A script that still runs answers later.
             if talk.tail.endswith(FINISHED) and speaks:
                 talk.say(self.plan.says)
                 if not talk.listen(self.plan.first, talk.frames.messages + 1):
-                    return {"told": f"101, and after {silent:.0f} s of silence no more message of the app's"}
+                    told = f"101, and after {silent:.0f} s of silence no more message of the app's"
+                    return {"told": told, "after": silent}
         except _websocket.FrameError as error:
             # More than we take: a large app's first screen.
             return {"told": f"101, and {error}", "ok": error.reason == "too_large", "late": True}
         except (_ClosedError, _probe.ProbeError) as end:
-            after = time.monotonic() - begin
+            whole, after = time.monotonic() - begin, silent or (time.monotonic() - quiet if quiet else 0.0)
             mute = isinstance(end, _probe.ProbeError) and end.reason == "no_pong"
             short = mute and (talk.line.clock.seconds < PONG or talk.still_sends)
             if short or IMPATIENT in str(end):
                 return {"told": f"101, and {end}", "ok": True, "late": True, "unheard": True}
-            told = f"101, and {f'after {after:.0f} s' if after > 1 else 'at once'} {end}"
+            told = f"101, and {f'after {whole:.0f} s' if whole > 1 else 'at once'} {end}"
             code = end.code if isinstance(end, _ClosedError) else talk.asked.found["close_code"]
             wants = code in (WANTS_LOGIN if self.plan.hears else WANTS_MORE)
             return {"told": told, "ok": wants, "after": after, "closed": code or 0, "late": mute}
@@ -483,7 +486,7 @@ class _Talk:
         self.line.send(_websocket.frame(_websocket.BINARY, message, _MASK))
 
     def ping(self) -> None:
-        self.line.clock = self.asked.clock.part(FIRST_MESSAGE)
+        self.line.clock = self.asked.clock.part(PONG + 1)
         self.asked.ping(self.line, self.frames, b"")
 
     def listen(self, seconds: float, messages: int = 0) -> bool:

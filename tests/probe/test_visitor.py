@@ -213,8 +213,11 @@ def test_an_end_in_silence_is_held_against_who_was_silent_as_long() -> None:
     inner = {"tunnel": [silent, *[SOCKET_GOOD] * 6], "nginx": [ended, *[SOCKET_GOOD] * 6]}
     (fault,) = _bisect.faults({**inner, "public": [ended, ended, *[SOCKET_GOOD] * 6]})
     assert (fault.word, fault.place, fault.always) == (_bisect.FAILS, "nginx", True)
-    mute = {**ended, "late": True}  # a busy machine's pong
+    mute = {**SOCKET_GOOD, "ok": False, "after": 10.1, "late": True}  # a busy machine's pong
     assert [one.word for one in _bisect.faults({"public": [silent, mute]})] == [_bisect.ONCE]
+    refused = {**SOCKET_GOOD, "ok": False, "status": 502}
+    again = [{**SOCKET_GOOD, "again": True}] * 6
+    assert [one.word for one in _bisect.faults({"public": [ended, ended, refused, *again]})] == [_bisect.FAILS]
 
 
 def test_a_silence_whose_end_nobody_waited_for_is_told() -> None:

@@ -627,6 +627,9 @@ def test_an_app_that_answers_on_the_laptop_does_not_hang() -> None:
     unsound = facts(shown(nobody("no_pong", status=101)))
     assert _diagnosis.diagnosis(unsound)["hop"] == "app"
     assert _diagnosis.diagnosis({**unsound, "visits": {"laptop": well, "tunnel": swallowed}})["hop"] == "ngrok agent"
+    refused = [_visitor.seen("WebSocket", told="nothing listens on 192.0.2.1 port 80", reached=False)]
+    plain = facts({**shown(nobody("refused")), "found.target": "http://192.0.2.1"})
+    assert _diagnosis.diagnosis({**plain, "visits": {"laptop": well, "tunnel": refused}})["rule"] == "app_refused"
     both = {**known, "visits": {"laptop": hangs, "tunnel": hangs}}
     assert _diagnosis.diagnosis(both)["rule"] == "app_hangs"
 

@@ -12,6 +12,8 @@ import pytest
 from .stand import ENTRIES, SERVER, VERIFIED, World, diagnose, play, tunnel
 
 AGENTS = list(ENTRIES)
+# A busy machine may not wait for all of it, and says so.
+WORKS = r"every hop (that answered in time )?works \([0-9]+ s\)"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def report(world: World) -> dict[str, dict[str, Any]]:  # noqa: ARG001
 @pytest.mark.parametrize("agent", AGENTS)
 def test_there_is_nothing_to_find(report, agent):
     assert [one for one in report[agent]["findings"] if one["verdict"] in ("broken", "warn")] == []
-    assert re.match(rf"{agent} on {SERVER}: every hop works \([0-9]+ s\); from outside: ", report[agent]["sentence"])
+    assert re.match(f"{agent} on {SERVER}: {WORKS}; from outside: ", report[agent]["sentence"])
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -48,7 +50,7 @@ def test_what_is_deployed_and_not_declared_is_said():
     told = play("diagnose-agent.yml", "-e", '{"vaettir_agents": [{"name": "ocapistaine"}]}')
     others = ", ".join(sorted(set(AGENTS) - {"ocapistaine"}))
     assert f"{others} on {SERVER}: not declared, so not asked." in told
-    assert f"ocapistaine on {SERVER}: every hop works (" in told
+    assert re.search(f"ocapistaine on {SERVER}: {WORKS}", told)
 
 
 def test_a_broken_chain_ends_with_its_sentence(world: World):

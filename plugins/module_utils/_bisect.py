@@ -82,7 +82,9 @@ def _differs(question: str, one: Mapping[str, Any], there: Answers) -> bool:
     if _rank(one) > max(map(_rank, there)):
         return True
     if question == _visitor.SOCKET:
-        return any(one.get(key) not in {other.get(key) for other in there} for key in ("closed", "subprotocol"))
+        known = [other for other in there if not other["late"]]  # who was not waited for may have come to it
+        differ = [key for key in ("closed", "subprotocol") if one.get(key) not in {other.get(key) for other in known}]
+        return bool(known and differ) and not one["late"]
     if _rank(one) > 0 or any(map(_rank, there)) or question == _visitor.STREAM:
         return False
     if one["kind"] not in {other["kind"] for other in there}:

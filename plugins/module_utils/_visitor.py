@@ -486,7 +486,7 @@ class _Talk:
         self.line.send(_websocket.frame(_websocket.BINARY, message, _MASK))
 
     def ping(self) -> None:
-        self.line.clock = self.asked.clock.part(PONG + 1)
+        self.line.clock = self.asked.clock.part(FIRST_MESSAGE)
         self.asked.ping(self.line, self.frames, b"")
 
     def listen(self, seconds: float, messages: int = 0) -> bool:

@@ -236,6 +236,9 @@ def test_what_went_wrong_once_does_not_hide_what_always_fails() -> None:
 def test_what_an_app_that_wants_a_token_says_is_the_same_everywhere() -> None:
     closed = {**SOCKET_GOOD, "closed": 1005}
     assert _bisect.faults({"tunnel": [closed] * 2, "traefik": [closed] * 2}) == []
+    unheard = {**SOCKET_GOOD, "late": True, "unheard": True}
+    assert _bisect.faults({"tunnel": [closed] * 2, "traefik": [closed, unheard]}) == []
+    assert _bisect.faults({"tunnel": [unheard] * 2, "traefik": [closed, closed]}) == []
     (fault,) = _bisect.faults({"tunnel": [SOCKET_GOOD] * 2, "traefik": [closed] * 2})
     assert (fault.word, fault.place) == (_bisect.DIFFERS, "traefik")
 

@@ -190,7 +190,8 @@ def test_kept_alive_and_resumed(agent: Callable[..., dict[str, Any]], edge: Edge
 def test_follows_a_changed_address(agent: Callable[..., dict[str, Any]], edge: Edge) -> None:
     """valid=2: what DNS says now is used soon, without a reload."""
     with stand.proxy(agent(resolver_valid=2)) as proxy:
-        assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200
+        # nginx resolves its upstream after its start
+        wait_for("the app", lambda: ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200, 5)
         try:
             edge.address(ECHO, "127.0.0.9")
             edge.delay(0)

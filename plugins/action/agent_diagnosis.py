@@ -79,7 +79,8 @@ def visit(agent: dict[str, Any], server: Server, more: dict[str, int]) -> dict[s
         url = f"{agent['target_url']}{_questions.path(agent)}"
         upgrade = _questions.upgrade(agent)
         work["elsewhere"] = partial(_probe.ask, url, upgrade=upgrade, timeout=_questions.ELSEWHERE_TIMEOUT)
-        work.update({"ngrok": ngrok} if server.app_url else {})
+        if server.app_url:
+            work["ngrok"] = ngrok
     done = at_once(work, plan.seconds + _visitor.GRACE)
     known = {"addresses": resolved, "server_addresses": addresses(server.address)}
     return {

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _chain, _names, _release
+from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _chain, _names, _release, _tunnel
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _local_files
 
 COMPOSE_MINIMUM = (2, 20)  # the first with `include`
@@ -255,14 +255,14 @@ def _upgrade(found: dict[str, Any], wanted: Settings) -> tuple[str, str]:
     return "start", "Traefik does not run, and is to be started."
 
 
-def _tunnel(ssh: dict[str, Any], wanted: Settings) -> str:
+def _ssh_server(ssh: dict[str, Any], wanted: Settings) -> str:
     """What a deploy does with the SSH server of tunnels of one's own."""
     if wanted.tunnel_port:
         return "start" if ssh["status"] != "running" else ""
     return "remove" if ssh["there"] and not ssh["agents"] else ""
 
 
-def _tunnel_stays(ssh: dict[str, Any], root: str, wanted: Settings) -> str:
+def _ssh_server_stays(ssh: dict[str, Any], root: str, wanted: Settings) -> str:
     """A running one stays as it runs: every laptop would have to connect again, and every WebSocket through it end."""
     if not wanted.tunnel_port and ssh["status"] and ssh["agents"]:
         return (
@@ -273,8 +273,7 @@ def _tunnel_stays(ssh: dict[str, Any], root: str, wanted: Settings) -> str:
     if wanted.tunnel_port and ssh["status"] == "running" and new:
         return (
             f"{wanted.server}: the definition of the SSH server changed, and it stays as it runs, since every laptop "
-            f"would have to connect again. To replace it, on the server: `cd {root} && docker compose --profile "
-            "production up -d tunnel-ssh`."
+            f"would have to connect again. To replace it, on the server: `cd {root} && {_tunnel.REPLACE}`."
         )
     return ""
 
@@ -309,8 +308,8 @@ def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
         runs=runs,
         start=wanted.manage and not (runs and traefik["health"] == "healthy"),
         stays=_stays(traefik, wanted) if wanted.manage and stays else "",
-        tunnel=_tunnel(ssh, wanted) if wanted.manage else "",
-        tunnel_stays=_tunnel_stays(ssh, found["root"], wanted) if wanted.manage else "",
+        tunnel=_ssh_server(ssh, wanted) if wanted.manage else "",
+        tunnel_stays=_ssh_server_stays(ssh, found["root"], wanted) if wanted.manage else "",
         absent=[TLS_FILE] if wanted.tls == "acme" and not serves_files else [],
         upgrade=upgrade,
         upgrade_why=f"{wanted.server}: {why}",

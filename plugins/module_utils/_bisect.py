@@ -185,8 +185,9 @@ def faults(visits: Visits) -> list[Fault]:
             unfelt = outer.get(one.question) and all(answer["ok"] for answer in outer[one.question])
             # The server's own trouble, or its load.
             made = replace(one, word=ONCE) if unfelt and one.word == FAILS else one
-            hides = found.get(one.question, made).word in (ONCE, MAYBE) and made.always and made.word == FAILS
-            found[one.question] = made if hides else found.get(one.question, made)
+            before = found.get(one.question)
+            if before is None or (before.word in (ONCE, MAYBE) and made.word == FAILS and made.always):
+                found[one.question] = made
 
     def key(one: Fault) -> tuple[int, int, int]:
         about = order.index(one.question) if one.question in order else len(order)

@@ -177,6 +177,13 @@ def _is_cut_off(fault: _bisect.Fault, visits: Mapping[str, Any]) -> bool:
     return fault.place == "tunnel" and bool(answers) and not any(one["reached"] for one in answers)
 
 
+def _is_swallowed(fault: _bisect.Fault, visits: Mapping[str, Any], chain: Chain) -> bool:
+    """The tunnel takes connections and says nothing, where the app answers on the laptop."""
+    answers = _bad(fault, visits)
+    silent = all(one["reached"] and one["status"] in (0, 101) and not one.get("closed") for one in answers)
+    return fault.behind == "laptop" and bool(answers) and silent and not chain.by_ssh
+
+
 def _explains(one: dict[str, str], fault: _bisect.Fault, chain: Chain, visits: Mapping[str, Any]) -> bool:
     """A broken hop between the place where it fails and the one where it does not."""
     begin = HOPS.index(_place_hop(fault.behind, chain)) + 1 if fault.behind else 0
@@ -196,10 +203,7 @@ def _cleared(
     now and then: who asked there once had no luck."""
     beyond = hop not in TUNNEL and fault.behind in ("tunnel", "container", "nginx")
     suspected = one["hop"] in TUNNEL and beyond and fault.word != _bisect.ONCE
-    bad = _bad(fault, visits)
-    said = [seen["status"] not in (0, 101) or bool(seen.get("closed")) or not seen["reached"] for seen in bad]
-    swallowed = bool(said) and not any(said) and not chain.by_ssh
-    between = fault.behind == "laptop" and one["hop"] == APP and swallowed
+    between = one["hop"] == APP and _is_swallowed(fault, visits, chain)
     places = [name for name in _HOPS if _HOPS[name] == one["hop"]]
     passes = any(seen["ok"] for name in places for seen in visits.get(name, ()) if seen["question"] == fault.question)
     outwards = HOPS.index(one["hop"]) > HOPS.index(_HOPS[fault.place])

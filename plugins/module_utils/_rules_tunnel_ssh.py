@@ -320,7 +320,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "ssh_folder_removed",
         "ssh_folder",
-        "the container {container} still has the agent's former folder, which was removed and made again",
+        "the container {container} still has the agent's previous folder, and there is a new one by now",
         "on {server}: `docker restart {container}`",
         lambda chain: _ssh(chain).get("folder") == _tunnel.REMOVED,
     ),
@@ -335,8 +335,7 @@ RULES: tuple[Rule, ...] = (
         "ssh_port_changed",
         "ssh_port",
         "nobody gets through to port {port} of {domain} ({outside}), and the SSH server listens on {published}",
-        "on {server}: `cd {root} && docker compose --profile production up -d tunnel-ssh`; or lead port {port} to it, "
-        "if that is a router's",
+        f"on {{server}}: `cd {{root}} && {_tunnel.REPLACE}`; or lead port {{port}} to it, if that is a router's",
         lambda chain: (
             _unreached(chain)
             and words(chain)["port"] not in _server(chain)["ports"]

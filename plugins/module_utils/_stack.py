@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import _containers, _docker, _files, _names, _traefik
+from . import _containers, _docker, _files, _names, _traefik, _tunnel
 
 # In the order in which compose looks for them.
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -111,7 +111,7 @@ def tunnel_state(root: str, container: dict[str, Any] | None) -> dict[str, Any]:
         found.update(status=status, image=image, ports=published(container))
     with contextlib.suppress(FileNotFoundError):
         found["agents"] = sorted(name for name in os.listdir(keys) if _names.matches(_names.AGENT_NAME_REGEX, name))
-    return {**found, "there": bool(container) or (ours and os.path.isdir(os.path.join(root, "tunnel/sockets")))}
+    return {**found, "there": bool(container) or (ours and os.path.isdir(os.path.join(root, _tunnel.SOCKETS)))}
 
 
 def taken_ports(ports: list[int], ours: list[int], containers: list[dict[str, Any]]) -> list[dict[str, Any]]:

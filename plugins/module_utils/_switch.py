@@ -226,8 +226,8 @@ class Switch:
             _engine.request("POST", f"/containers/{new['Id']}/update", {"RestartPolicy": policy})
 
     def drain(self, wait: bool) -> None:
-        """The replaced container gets nobody new, and ends its WebSockets after the window. At most the former is
-        waited for."""
+        """The replaced container ends its WebSockets after the window, for which nobody waits. `wait` is for the moment
+        from which it gets no new visitors."""
         if not self.old:
             return
         self._settle(self.policy)

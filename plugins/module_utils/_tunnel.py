@@ -22,6 +22,8 @@ INSIDE = "/run/tunnel"  # where the agent's container has its folder
 THERE, NOT_THERE, REMOVED = "there", "not there", "one that was removed"  # what of it a container has
 UPSTREAM = f"unix:{INSIDE}/app"  # nginx' target
 ALIVE = 7  # seconds, of both ends: dead after three of them without an answer
+SOCKETS = "tunnel/sockets"
+REPLACE = "docker compose --profile production up -d tunnel-ssh"  # on the server, in the project folder
 HOST_KEY = "tunnel/host/ssh_host_ed25519_key.pub"
 # As roles/stack/files/tunnel/sshd_config takes them (PubkeyAcceptedAlgorithms).
 KEY_TYPES = (
@@ -64,7 +66,7 @@ def authorized_keys(keys: list[str]) -> str:
 
 def socket(root: str, name: str) -> str:
     """The laptop's app, as the server's login user reaches it."""
-    return os.path.join(root, "tunnel", "sockets", name, "app")
+    return os.path.join(root, SOCKETS, name, "app")
 
 
 def command(agent: Mapping[str, Any]) -> str:

@@ -80,13 +80,13 @@ ROWS: tuple[tuple[Stage, ...], ...] = (
         pytest_stage("unit", 10),
         Stage("images", ("make", "--no-print-directory", "images"), "tests/rig/images.py", 20),
     ),
-    # A scenario waits more than it works, so the suites have room next to it, and two scenarios after them.
+    # A scenario waits more than it works, so the suites have room next to it, and then the browser.
     (
         molecule_stage("molecule", 60, "--brief", "without"),
         *(pytest_stage(name, 20) for name in suites()),
         molecule_stage("brief", 30, "--brief", "only", "--workers", "1"),
+        pytest_stage("browser", 10),
     ),
-    (pytest_stage("browser", 10),),
 )
 
 

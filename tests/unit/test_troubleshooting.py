@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.module_utils import _chain, _diagnosis
+from ansible_collections.locki.vaettir.plugins.module_utils import _blame, _chain, _diagnosis
 
 from tests.rig import troubleshooting
 from tests.rig.troubleshooting import Told
@@ -35,7 +35,7 @@ def test_every_fault_stands_at_its_hop():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_its_sentences_are_those_of_one_rule(row: Told):
     known = [(rule.wrong, rule.fix) for rule in _diagnosis.RULES]
-    known += [(_diagnosis.UNKNOWN_FAULT, look) for look in _diagnosis.LOOK.values()]
+    known += [(_blame.UNKNOWN_FAULT, look) for look in _blame.LOOK.values()]
     fixes = [fix for wrong, fix in known if re.fullmatch(pattern(wrong), row.why)]
     assert any(re.fullmatch(pattern(fix), row.fix) for fix in fixes), (fixes, AGAIN)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 from typing import Any
 
@@ -55,6 +56,12 @@ def docker(
     except subprocess.TimeoutExpired:
         return 124, "", f"no answer within {timeout:.0f} s"
     return done.returncode, done.stdout, done.stderr.strip()
+
+
+def attached(end: socket.socket, *arguments: str) -> None:
+    """What the command reads and writes goes over a socket, which is closed when it ends."""
+    with end:
+        subprocess.run(["docker", *arguments], stdin=end, stdout=end, stderr=subprocess.DEVNULL, check=False)
 
 
 def twice(*arguments: str, **more: Any) -> tuple[int, str, str]:

@@ -13,7 +13,6 @@ import hashlib
 import queue
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import zlib
@@ -22,7 +21,7 @@ from html.parser import HTMLParser
 from typing import Any, Callable, Iterable, Mapping
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from . import _http, _probe, _questions, _websocket
+from . import _docker, _http, _probe, _questions, _websocket
 
 PAGE, SOCKET, STREAM = "page", "WebSocket", "stream of events"
 ASSETS = 6  # scripts and styles of a page that are asked for
@@ -139,12 +138,9 @@ class _Connection(_probe.Probe):
 def through(container: str, address: str, url: _http.Url) -> socket.socket:
     """A connection that begins in a container: its image has bash for that, and nothing else."""
     script = 'exec 4<&0 3<>"/dev/tcp/$0/$1" || exit 1; { cat <&4 >&3; kill $$; } & exec cat <&3'
-    words = ["docker", "exec", "-i", container, "timeout", "20", "bash", "-c", script, address, str(url.port)]
+    words = ("exec", "-i", container, "timeout", "20", "bash", "-c", script, address, str(url.port))
     ours, theirs = socket.socketpair()
-    with theirs:
-        end = theirs.fileno()
-        running = subprocess.Popen(words, stdin=end, stdout=end, stderr=subprocess.DEVNULL)
-    threading.Thread(target=running.wait, daemon=True).start()
+    threading.Thread(target=_docker.attached, args=(theirs, *words), daemon=True).start()
     return ours
 
 

@@ -20,7 +20,7 @@ DOCKERD = STATE / "dockerd.json"  # the daemon that we started ourselves, so tha
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 DOCKER_SERVICES = ("docker.socket", "docker.service", "containerd.service")
 SYSTEMD = Path("/run/systemd/system")
-PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client"}  # command: Debian package
+PACKAGES = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client", "xz": "xz-utils"}  # command: Debian package
 
 
 def setup(also: list[str]) -> None:

@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
         """The same for every agent of a server, so nothing of one agent's own settings is in them."""
         example = self.templates["example"]
         made = {path: self.render(source, example) for path, source in self.templates["shared"].items()}
-        upper = example["name"].upper().replace("-", "_")
+        upper = _names.env_prefix(example["name"])
         return {
             path: text.replace(example["name"], upper) if path.endswith(".example") else text
             for path, text in made.items()
@@ -84,9 +84,7 @@ class ActionModule(ActionBase):
         conf = self.templates["page" if page else "conf"]
         if not self.managed:
             text = self.render(conf, {**settings, "core": True})
-            for key, value in settings["target_values"].items():
-                text = text.replace(f"${{{key}}}", value)
-            return {_names.conf_file(name): text}
+            return {_names.conf_file(name): _names.filled(text, settings["target_values"])}
         made = {_names.conf_file(name): self.render(conf, settings)}
         made[_names.fragment_file(name)] = self.render(self.templates["service"], settings)
         if settings["tunnel_key"]:
@@ -98,14 +96,14 @@ class ActionModule(ActionBase):
     def text(self, path: str) -> str:
         return f"{self._loader.get_text_file_contents(path).rstrip()}\n"
 
-    def render(self, source: str, settings: dict[str, Any] | None = None) -> str:
+    def render(self, source: str, settings: dict[str, Any]) -> str:
         """A Jinja template of the role (.j2), or one of the user's own; any other file as it is."""
         kind = "files" if source.endswith(".js") else "templates"
         path = self._find_needle(kind, source)
         if kind == "files":
             return self.text(path)
         text = self._loader.get_text_file_contents(path)
-        more = {"__agent_proxy": settings} if settings is not None else {}
+        more = {"__agent_proxy": settings}
         templar = self._templar.copy_with_new_env(
             searchpath=[str(Path(path).parent)], available_variables={**self.variables, **more}
         )

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.locki.vaettir.plugins.filter.agent_settings import PREFIX, agent_settings
 from ansible_collections.locki.vaettir.plugins.module_utils import _arguments, _names
 from ansible_collections.locki.vaettir.plugins.module_utils._server import PAGE
 from ansible_collections.locki.vaettir.plugins.plugin_utils import _local_files
+from ansible_collections.locki.vaettir.plugins.plugin_utils._agent_settings import PREFIX, agent_settings
 from ansible_collections.locki.vaettir.plugins.plugin_utils._plain import plain
 
 # POSIX regular expressions that the container checks .env with.

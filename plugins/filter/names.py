@@ -12,22 +12,6 @@ def agent_name_error(name: Any) -> str:
     return _names.agent_name_error(name) or ""
 
 
-def agents_error(agents: Any) -> str:
-    return _names.agents_error(agents) or ""
-
-
-def filled(text: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        text = text.replace(f"${{{name}}}", value)
-    return text
-
-
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {
-            "agent_name_error": agent_name_error,
-            "agents_error": agents_error,
-            "filled": filled,
-            "listed": _names.listed,
-            "target_url_key": _names.target_url_key,
-        }
+        return {"agent_name_error": agent_name_error, "listed": _names.listed}

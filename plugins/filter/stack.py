@@ -283,7 +283,6 @@ class Plan:
     """What is to happen on one server."""
 
     install: list[str]  # packages that bring Docker
-    runs: bool  # Traefik
     start: bool  # Traefik, or wait until it is healthy
     stays: str  # why Traefik stays as it runs, although its definition changed
     tunnel: str  # of the SSH server: start, remove, or nothing
@@ -305,7 +304,6 @@ def _plan(found: dict[str, Any], wanted: Settings) -> Plan:
     serves_files = stays and _tls(traefik) == "files"
     return Plan(
         install=list(wanted.packages.get(_distribution(found), [])) if missing else [],  # not a lazy one of Ansible
-        runs=runs,
         start=wanted.manage and not (runs and traefik["health"] == "healthy"),
         stays=_stays(traefik, wanted) if wanted.manage and stays else "",
         tunnel=_ssh_server(ssh, wanted) if wanted.manage else "",

@@ -201,8 +201,8 @@ class Managed:
         self._back_up_edits(contents)
         changes = self.store.restore(release, named, self.touch, self.tracked)
         self.digests = {name: _files.digest(contents[name]) for name in named.values() if name in contents}
-        self.files.diff += [change.diff() for change in changes]
-        self.files.paths += [change.path for change in changes]
+        self.files.diff += changes
+        self.files.paths += [change["after_header"] for change in changes]
         return bool(changes) or tagged
 
     def _bring_image_back(self, release: str) -> bool:
@@ -333,7 +333,6 @@ class Managed:
         _docker.checked("tag", image["Id"], self.tag(release))
         container = self.switching.start_trial(release, self.tag(release), image)
         state = _containers.state(container["Id"])
-        self.store.note(release, image_digest=state.image)
         self.switching.trial, self.looked_at = state, container
         if not self.checked:
             return Trial(release)

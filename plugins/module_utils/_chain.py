@@ -249,6 +249,17 @@ def moment(text: object) -> float | None:
         return None
 
 
+def tunnel_reason(chain: Chain, *reasons: str) -> bool:
+    """Whether the tunnel's answer was one of these."""
+    return chain.tunnel.get("reason") in reasons
+
+
+def state(chain: Chain, container: dict[str, Any]) -> str:
+    """Docker's words for it; empty where nobody could ask."""
+    parts = (container.get("status") or "none", container.get("health"))
+    return "" if not chain.found or chain.found.get("error") else ", ".join(str(part) for part in parts if part)
+
+
 def answer(probe: dict[str, Any]) -> str:
     """A probe's result in a few words."""
     if not probe:

@@ -47,12 +47,6 @@ class Containers:
         """Of its containers that were renamed: `old` or `undone`."""
         return f"{self.project}-{self.name}-{kind}-"
 
-    def old_name(self, container: dict[str, Any]) -> str:
-        return self.prefix("old") + str(container["Id"][:8])
-
-    def undone_name(self, container: dict[str, Any]) -> str:
-        return self.prefix("undone") + str(container["Id"][:8])
-
     def current(self) -> dict[str, Any] | None:
         if self.seen:
             return _docker.called(self.seen.containers, self.container_name)

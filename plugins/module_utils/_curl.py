@@ -40,8 +40,6 @@ def command(params: dict[str, Any], key: str) -> list[str]:
         arguments += ["--resolve", f"{url.hostname}:{port}:{params['address']}"]
     if params["ca_path"]:
         arguments += ["--cacert", params["ca_path"]]
-    if not params["verify"]:
-        arguments += ["--insecure"]
     for name, value in _websocket.handshake(key, params["origin"], []) if params["upgrade"] else []:
         arguments += ["-H", f"{name}: {value}"]
     return [*arguments, params["url"]]
@@ -77,11 +75,9 @@ def handshake(params: dict[str, Any]) -> dict[str, Any]:
     if not status:
         sentence = complaint or f"curl ended with {curl_exit} and no answer"
     return {
-        "upgraded": word == "ok",
         "reason": word,
         "state": headers.get(_websocket.STATE_HEADER, ""),
         "status": status,
-        "headers": headers,
         "curl_exit": curl_exit,
         "error": sentence,
         "command": shlex.join(arguments),

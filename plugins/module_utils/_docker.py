@@ -61,7 +61,8 @@ def docker(
 def attached(end: socket.socket, *arguments: str) -> None:
     """What the command reads and writes goes over a socket, which is closed when it ends."""
     with end:
-        subprocess.run(["docker", *arguments], stdin=end, stdout=end, stderr=subprocess.DEVNULL, check=False)
+        both = end.fileno()
+        subprocess.run(["docker", *arguments], stdin=both, stdout=both, stderr=subprocess.DEVNULL, check=False)
 
 
 def twice(*arguments: str, **more: Any) -> tuple[int, str, str]:
@@ -80,14 +81,11 @@ def checked(*arguments: str, **more: Any) -> str:
     return output
 
 
-def inspect(kind: str, *names: str) -> dict[str, Any] | None:
-    """`docker inspect` of the first name that exists."""
-    for name in names:
-        status, output, _error = docker("inspect", "--type", kind, name)
-        if status == 0:
-            found: list[dict[str, Any]] = json.loads(output)
-            return found[0]
-    return None
+def inspect(kind: str, name: str) -> dict[str, Any] | None:
+    """`docker inspect`; nothing where there is none."""
+    status, output, _error = docker("inspect", "--type", kind, name)
+    found: list[dict[str, Any]] = [] if status else json.loads(output)
+    return found[0] if found else None
 
 
 def images(names: list[str]) -> dict[str, dict[str, Any]]:

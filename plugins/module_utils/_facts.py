@@ -524,7 +524,6 @@ class Chain:
             "errors": "\n".join(worries[-5:])[:2000],
             "nginx": number.rpartition("/")[2].strip(),
             "labels": labels,
-            "address": _docker.address(self.container) if answers else "",
         }
 
     def routers(self) -> list[dict[str, Any]]:

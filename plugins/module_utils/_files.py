@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -110,9 +109,3 @@ class Manifest:
 
     def _save(self) -> None:
         write_atomic(self._path, json.dumps(self._digests, indent=1, sort_keys=True).encode(), 0o600)
-
-
-def listing(root: str, pattern: str, without: list[str], extra: list[str]) -> list[str]:
-    """Relative paths that match, as they will be after a change that adds `extra` and removes `without`."""
-    found = {os.path.relpath(path, root) for path in glob.glob(os.path.join(root, pattern))}
-    return sorted((found | set(extra)) - set(without))

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from glob import glob as matching
 from typing import Any
 
 from . import _dotenv, _files
@@ -99,7 +100,8 @@ class FileSet:
         without: Iterable[str] = (),
     ) -> None:
         """A file that names those that match `glob`, as they will be with `extra` and `without` the others."""
-        names = _files.listing(self.root, glob, list(without), list(extra))
+        found = {os.path.relpath(one, self.root) for one in matching(os.path.join(self.root, glob))}
+        names = sorted((found | set(extra)) - set(without))
         self.file(path, (header + ("".join(entry % json.dumps(name) for name in names) or empty)).encode())
 
     def remove(self, path: str, later: bool = False) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 AGENT_NAME_REGEX = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
 # Service names of our own compose project, and words that YAML reads as something else than text.
@@ -32,7 +32,6 @@ HOST_REGEX = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?"
 DOMAIN_REGEX = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 # An origin (RFC 6454), nothing else: a path would be doubled by the proxy, and credentials would end in logs.
 TARGET_URL_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
-ORIGIN_REGEX = rf"^https?://{HOST_REGEX}(:[0-9]{{1,5}})?$"
 # What stands in nginx's, Docker's and compose's own files as it is written in the inventory.
 PATH_AND_QUERY_REGEX = r"^(/[A-Za-z0-9._~/-]{0,1000}(\?[A-Za-z0-9._~=&/-]{0,1000})?)?$"
 COUNT_REGEX = r"^[1-9][0-9]{0,8}$"
@@ -72,6 +71,13 @@ def env_prefix(name: str) -> str:
 def listed(only: Any) -> list[str]:
     """The agents of `-e agent=one,two`; none where all are meant."""
     return [name.strip() for name in str(only or "").split(",") if name.strip()]
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """As envsubst would, with these names alone."""
+    for name, value in values.items():
+        text = text.replace(f"${{{name}}}", value)
+    return text
 
 
 def target_url_key(name: str) -> str:
@@ -190,19 +196,14 @@ def agents_error(agents: object) -> str | None:
 
 
 def target_url_error(variable: str, url: object) -> str | None:
-    # nginx takes the host `unix` for the way to a socket.
-    if (
-        not matches(TARGET_URL_REGEX, url)
-        or port_problem(str(url))
-        or matches("https?://unix(:[0-9]+)?", str(url).lower())
-    ):
-        use = "https://HOST or http://HOST:PORT, without path, credentials, spaces or quotes"
-        return refusal(variable, url, use)
+    unix = matches("https?://unix(:[0-9]+)?", str(url).lower())  # nginx takes it for the way to a socket
+    if unix or origin_error(variable, url):
+        return refusal(variable, url, "https://HOST or http://HOST:PORT, without path, credentials, spaces or quotes")
     return None
 
 
 def origin_error(variable: str, origin: object) -> str | None:
-    if not matches(ORIGIN_REGEX, origin) or port_problem(str(origin)):
+    if not matches(TARGET_URL_REGEX, origin) or port_problem(str(origin)):
         return refusal(variable, origin, "an origin like https://app.example.org")
     return None
 
@@ -218,15 +219,19 @@ def number(low: int, high: int) -> Callable[[str, int], str | None]:
     return lambda variable, value: None if low <= value <= high else refusal(variable, value, use)
 
 
-def _within(low: str, high: str, units: dict[str, int], use: str) -> Callable[[str, str], str | None]:
-    def amount(value: str) -> int:
-        found = re.fullmatch("([1-9][0-9]{0,17})([A-Za-z]?)", value, re.ASCII)
-        return int(found[1]) * units.get(found[2], 0) if found else 0
+def _amount(value: str, units: Mapping[str, int]) -> int:
+    found = re.fullmatch("([1-9][0-9]{0,17})([A-Za-z]?)", value, re.ASCII)
+    return int(found[1]) * units.get(found[2], 0) if found else 0
 
-    def rule(variable: str, value: str) -> str | None:
-        return None if amount(low) <= amount(value) <= amount(high) else refusal(variable, value, use)
 
-    return rule
+def _within(low: str, high: str, units: Mapping[str, int], use: str) -> Callable[[str, str], str | None]:
+    least, most = _amount(low, units), _amount(high, units)
+    return lambda variable, value: None if least <= _amount(value, units) <= most else refusal(variable, value, use)
+
+
+def size_in_bytes(value: object) -> int:
+    """Of nginx' 200m; 0 for what is none."""
+    return _amount(str(value).lower(), _SIZES)
 
 
 def size(low: str, high: str) -> Callable[[str, str], str | None]:

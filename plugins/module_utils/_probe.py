@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""The one WebSocket client (RFC 6455, RFC 8441), standard library only; the module websocket_probe documents it."""
+"""The one WebSocket client (RFC 6455, RFC 8441), standard library only.
+
+It opens a WebSocket as a browser does (section 4.1) over HTTP/1.1, with a fresh random key; then comes a masked ping
+(section 5.5.2), whose pong must have the same payload, and a close frame (section 5.5.1). On demand it asks further
+questions, each over a connection of its own. It decides on statuses, header fields and frames, never on a text.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +20,25 @@ from typing import Any, Iterator
 
 from . import _certificate, _http, _names, _websocket
 
-# The arguments of `ask`, which are the options of the module websocket_probe.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "url": {"type": "str", "required": True},
-    "address": {"type": "str", "default": ""},
-    "origin": {"type": "str", "default": ""},
-    "subprotocols": {"type": "list", "elements": "str", "default": []},
-    "headers": {"type": "dict", "default": {}},
-    "ca_path": {"type": "path", "default": ""},
-    "verify": {"type": "bool", "default": True},
-    "timeout": {"type": "float", "default": 10},
-    "websocket": {"type": "bool", "default": True},
-    "upgrade": {"type": "bool", "default": True},
-    "ping": {"type": "bool", "default": True},
-    "foreign_origin": {"type": "str", "default": ""},
-    "http2": {"type": "bool", "default": False},
-    "upload": {"type": "int", "default": 0},
-    "accept": {"type": "list", "elements": "str", "default": []},
+# Of `ask`, with what is taken where they are not given.
+OPTIONS: dict[str, Any] = {
+    "address": "",  # to connect to instead of the one that the URL's host has; server name and Host stay the URL's
+    "origin": "",  # RFC 6454, section 7; empty sends none
+    "subprotocols": (),
+    "headers": {},  # besides the handshake's own, and instead of ours of the same name
+    "ca_path": "",  # PEM file of authorities; empty: Python's own
+    "verify": True,  # the certificate
+    "timeout": 10.0,  # seconds for everything
+    "websocket": True,  # whether the path is a WebSocket's, for the word of an answer that is none
+    "upgrade": True,  # whether to ask for one
+    "ping": True,
+    "foreign_origin": "",  # is it refused?
+    "http2": False,  # does its extended CONNECT (RFC 8441) work?
+    "upload": 0,  # bytes: is a body of so many refused?
+    "accept": (),  # media types: what does a browser's GET get?
 }
 # ngrok shows its warning page to browsers only, and visitors have browsers.
-USER_AGENT = "Mozilla/5.0 (compatible; locki.vaettir.websocket_probe)"
+USER_AGENT = "Mozilla/5.0 (compatible; locki.vaettir)"
 TELLING = ("server", "date", "location", "content-type", "retry-after")
 OURS = ("connection", "content-length", "expect", "host", "origin", "transfer-encoding", "upgrade")
 TIMEOUT_LIMIT = 600  # seconds
@@ -654,13 +658,12 @@ def argument_error(params: dict[str, Any]) -> str:
     return ""
 
 
-def parameters(url: str, options: dict[str, Any]) -> dict[str, Any]:
+def parameters(options: dict[str, Any]) -> dict[str, Any]:
     """The options, with defaults for the missing ones; ValueError with a sentence for one that is not valid."""
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise TypeError(f"there is no option {', '.join(unknown)}: use {', '.join(OPTIONS)}")
-    params = {name: option.get("default") for name, option in OPTIONS.items()}
-    params.update(options, url=url)
+    params = {**OPTIONS, **options}
     error = argument_error(params)
     if error:
         raise ValueError(error)
@@ -668,11 +671,11 @@ def parameters(url: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask(url: str, **options: Any) -> dict[str, Any]:
-    """The result of the module websocket_probe for a URL and its options. No answer is a result, too.
+    """What came of a URL and its options. No answer is a result, too.
 
-    ValueError with the module's sentence for a URL or an option that cannot be used.
+    ValueError with a sentence for a URL or an option that cannot be used.
     """
-    params = parameters(url, options)
+    params = parameters(options)
     try:
         parsed = _http.parse_url(url)
     except ValueError as invalid:

@@ -30,22 +30,13 @@ class ReleaseError(Exception):
     """What is wrong, as one sentence."""
 
 
-@dataclass
-class Change:
-    """A live file that is brought back."""
-
-    path: str
-    before: bytes | None
-    after: bytes | None
-    secret: bool = False
-
-    def diff(self) -> dict[str, str]:
-        hidden = "(hidden: a secret)\n"
-        before, after = (
-            "" if text is None else hidden if self.secret else text.decode(errors="replace")
-            for text in (self.before, self.after)
-        )
-        return {"before_header": self.path, "after_header": self.path, "before": before, "after": after}
+def _change(path: str, before: bytes | None, after: bytes | None, secret: bool = False) -> dict[str, str]:
+    """A live file that is brought back, as a diff."""
+    old, new = (
+        "" if text is None else "(hidden: a secret)\n" if secret else text.decode(errors="replace")
+        for text in (before, after)
+    )
+    return {"before_header": path, "after_header": path, "before": old, "after": new}
 
 
 @dataclass
@@ -425,11 +416,11 @@ class Store:
 
     def restore(
         self, identifier: str, files: Mapping[str, str], touch: bool = True, keep: Collection[str] = ()
-    ) -> list[Change]:
+    ) -> list[dict[str, str]]:
         """A release's files and keys of .env are the live ones again, byte for byte; what changed. Of `keep`, the
         owner's are never written."""
         facts, contents = self.facts(identifier), self.read(identifier)
-        changes: list[Change] = []
+        changes: list[dict[str, str]] = []
         manifest = _files.Manifest(self.root)
         owners = [path for path in keep if not manifest.owns(path)]
         for relative, name in ((path, name) for path, name in files.items() if path not in owners):
@@ -440,11 +431,11 @@ class Store:
                 mode = os.stat(self.path(identifier, name)).st_mode & 0o777
                 secret = not (mode & had & 0o077) or name == "tunnel"
                 if before != contents[name] or had != mode:
-                    changes.append(Change(relative, before, contents[name], secret))
+                    changes.append(_change(relative, before, contents[name], secret))
                 if touch:
                     self._put_back(manifest, relative, contents[name], mode, relative in facts["ours"])
             elif before is not None and manifest.owns(relative):
-                changes.append(Change(relative, before, None, not had & 0o077 or name == "tunnel"))
+                changes.append(_change(relative, before, None, not had & 0o077 or name == "tunnel"))
                 if touch:
                     os.unlink(path)
                     manifest.forget(relative)
@@ -457,11 +448,11 @@ class Store:
                 _files.write_atomic(os.path.join(self.root, ".env"), content, 0o600)
         return changes
 
-    def _env_change(self, before: str, after: str) -> Change:
+    def _env_change(self, before: str, after: str) -> dict[str, str]:
         """Only the keys: their neighbours are none of ours, and values may be secrets."""
         old, new = _dotenv.raw(before, self.env_keys), _dotenv.raw(after, self.env_keys)
         keys = [key for key in self.env_keys if old[key] != new[key]]
-        return Change(
+        return _change(
             ".env",
             "".join(f"{key}=(value)\n" for key in keys if old[key] is not None).encode(),
             "".join(f"{key}=(previous value)\n" for key in keys if new[key] is not None).encode(),

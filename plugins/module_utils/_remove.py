@@ -8,39 +8,31 @@ import contextlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
 
 from . import _containers, _docker, _files, _names, _release
 from ._fileset import FileSet
 from ._server import Server, agent_files
 
 
-@dataclass(frozen=True)
-class Removed:
-    """What was, or would be, removed."""
-
-    names: tuple[str, ...]
-    diff: tuple[dict[str, str], ...] = ()
-
-
-def remove(server: Server, name: str) -> Removed:
-    """Releases go last of all, so that a killed removal is finished by the next."""
+def remove(server: Server, name: str) -> FileSet:
+    """What was, or would be, removed, which is not files alone. Releases go last of all, so that a killed removal is
+    finished by the next."""
     store = _release.Store(server.root, name)
     there = os.path.isdir(store.folder)
     with store.locked(server.by) if there and server.touch else contextlib.nullcontext():
         return unlocked(server, name)
 
 
-def unlocked(server: Server, name: str) -> Removed:
+def unlocked(server: Server, name: str) -> FileSet:
     """For a transaction, which holds the lock already."""
     files = remove_files(server, name)
-    names = [*files.paths, *_remove_from_docker(server, name)]
+    files.paths += _remove_from_docker(server, name)
     folder = _release.Store(server.root, name).folder
     if os.path.isdir(folder):
-        names.append(os.path.relpath(folder, server.root) + "/")
+        files.paths.append(os.path.relpath(folder, server.root) + "/")
         if server.touch:
             shutil.rmtree(folder)
-    return Removed(tuple(names), tuple(files.diff))
+    return files
 
 
 def remove_files(server: Server, name: str) -> FileSet:

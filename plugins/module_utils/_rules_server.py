@@ -29,6 +29,7 @@ from ._chain import (
     foreign,
     no_resolver,
     skew,
+    state,
     version,
 )
 
@@ -52,13 +53,6 @@ def _clock(chain: Chain) -> str:
 def _env(chain: Chain) -> str:
     env = chain.found.get("env")
     return "" if env is None else _names.masked(env.get("target") or "") or "nothing"
-
-
-def _container(chain: Chain) -> str:
-    if not chain.found or chain.found.get("error"):
-        return ""
-    parts = (chain.container.get("status") or "none", chain.container.get("health"))
-    return ", ".join(str(part) for part in parts if part)
 
 
 def _active_files(chain: Chain) -> str:
@@ -183,7 +177,7 @@ QUESTIONS = (
         lambda chain: str(chain.found.get("reach") or ""),
     ),
     Question("nginx_version", NGINX, "version", lambda chain: str(chain.container.get("nginx") or "")),
-    Question("container", NGINX, "container {container}", _container),
+    Question("container", NGINX, "container {container}", lambda chain: state(chain, chain.container)),
     Question("files", NGINX, "active conf", _active_files),
     Question("nginx_origin", NGINX, "a foreign Origin", lambda chain: foreign(chain.nginx)),
     Question("nginx", NGINX, "{probe_path} at the container", lambda chain: answer(chain.nginx)),

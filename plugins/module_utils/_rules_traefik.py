@@ -8,25 +8,26 @@ import re
 from typing import Any, Callable
 
 from . import _names
-from ._chain import BROKEN, DEPENDS, STOP, TRAEFIK, WARN, Chain, Match, Question, Rule, answer, moment, seconds, version
+from ._chain import (
+    BROKEN,
+    DEPENDS,
+    STOP,
+    TRAEFIK,
+    WARN,
+    Chain,
+    Match,
+    Question,
+    Rule,
+    answer,
+    moment,
+    seconds,
+    state,
+    version,
+)
 
 UPLINK = 1.25e6  # bytes a second, 10 Mbit/s: a visitor's line
 OLD_API = (1, 24)
 BROKEN_TRAEFIK = ((2, 11, 17), (3, 2, 4), (3, 3, 0))  # extended CONNECT advertised and broken
-_SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def size(text: object) -> int:
-    """Bytes of nginx' 200m."""
-    match = re.fullmatch(r"([0-9]+)([kmg]?)", str(text).lower())
-    return int(match.group(1)) * _SIZES.get(match.group(2), 1) if match else 0
-
-
-def _traefik_container(chain: Chain) -> str:
-    if not chain.found or chain.found.get("error"):
-        return ""
-    parts = (chain.proxy.get("status") or "none", chain.proxy.get("health"))
-    return ", ".join(str(part) for part in parts if part)
 
 
 def _http2(chain: Chain) -> str:
@@ -221,7 +222,7 @@ def _retry(chain: Chain) -> Match:
 
 
 def _slow_upload(chain: Chain) -> Match:
-    limit, most = read_timeout(chain), size(chain.agent.get("max_body_size"))
+    limit, most = read_timeout(chain), _names.size_in_bytes(chain.agent.get("max_body_size"))
     if not limit or most / limit <= UPLINK:
         return False
     return {
@@ -353,7 +354,7 @@ def _closed(chain: Chain) -> Match:
 
 
 QUESTIONS = (
-    Question("traefik_container", TRAEFIK, "container {traefik}", _traefik_container),
+    Question("traefik_container", TRAEFIK, "container {traefik}", lambda chain: state(chain, chain.proxy)),
     Question("traefik_version", TRAEFIK, "version, WebSockets over HTTP/2", _http2),
     Question("timeout", TRAEFIK, "readTimeout for uploads", _timeout),
     Question("network", TRAEFIK, "network with {container}", _networks),

@@ -21,6 +21,7 @@ from ._chain import (
     clock_wrong,
     foreign,
     no_resolver,
+    tunnel_reason,
 )
 
 _UNREACHED = ("dns", "refused", "unreachable", "tls_untrusted", "tls_pending", "tls_name", "tls_expired", "tls_failed")
@@ -193,10 +194,6 @@ def _coded(codes: tuple[int, ...]) -> Callable[[Chain], Match]:
     return lambda chain: chain.number in codes
 
 
-def _reason(chain: Chain, *reasons: str) -> bool:
-    return chain.tunnel.get("reason") in reasons
-
-
 def _apps_answer(chain: Chain) -> bool:
     """Something behind the tunnel answered, and not as it should."""
     return chain.answered and not chain.code and not chain.tunnel_good
@@ -207,7 +204,7 @@ def _plain_ok(chain: Chain) -> bool:
 
 
 def _refused(chain: Chain) -> bool:
-    return _apps_answer(chain) and _reason(chain, "refused_origin")
+    return _apps_answer(chain) and tunnel_reason(chain, "refused_origin")
 
 
 def _secret_refused(chain: Chain) -> bool:
@@ -222,7 +219,7 @@ def _denied(chain: Chain) -> bool:
 
 def _breaks(chain: Chain) -> bool:
     """An app that wants a login closes its WebSocket as well, but with another code."""
-    return _reason(chain, "app_closed") and chain.tunnel.get("close_code") in _FAILURES
+    return tunnel_reason(chain, "app_closed") and chain.tunnel.get("close_code") in _FAILURES
 
 
 def _stream(chain: Chain) -> bool:
@@ -235,15 +232,15 @@ def _no_streamlit(chain: Chain) -> bool:
     if chain.agent.get("profile") != "streamlit" or not _apps_answer(chain) or not chain.tunnel.get("status"):
         return False
     page = chain.found.get("page") or {}
-    other = _reason(chain, *_NO_WEBSOCKET)
+    other = tunnel_reason(chain, *_NO_WEBSOCKET)
     explained = _secret_refused(chain) or _denied(chain) or _edge_login(chain) or _scheme(chain)
     return other and bool(page) and not page.get("streamlit") and not explained
 
 
 def _scheme(chain: Chain) -> Match:
     location = str((chain.tunnel.get("headers") or {}).get("location", ""))
-    sent = _reason(chain, "redirected") and location.startswith(f"https://{chain.words()['target_host']}")
-    unasked = _reason(chain, "bad_key", "no_answer", "not_http", "closed") and chain.target.endswith(":443")
+    sent = tunnel_reason(chain, "redirected") and location.startswith(f"https://{chain.words()['target_host']}")
+    unasked = tunnel_reason(chain, "bad_key", "no_answer", "not_http", "closed") and chain.target.endswith(":443")
     return not chain.is_https and (sent or unasked)
 
 
@@ -251,11 +248,11 @@ def _unreached(chain: Chain) -> Match:
     """By the server, and by its container as well."""
     return (
         not _scheme(chain)
-        and _reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
+        and tunnel_reason(chain, "refused", "unreachable", "timeout", "no_answer", "not_http", "dns", "tls_failed")
         and not _no_tls(chain)
-        and (chain.is_https or not _reason(chain, "refused"))
+        and (chain.is_https or not tunnel_reason(chain, "refused"))
         and not chain.tunnel.get("status")
-        and not (chain.answered and _reason(chain, "timeout"))
+        and not (chain.answered and tunnel_reason(chain, "timeout"))
         and not chain.good(chain.nginx)
         and {"error": chain.tunnel.get("error", "")}
     )
@@ -269,7 +266,7 @@ def _no_way(chain: Chain) -> Match:
 def _no_tls(chain: Chain) -> bool:
     """OpenSSL's words for what is no TLS at all."""
     told = str(chain.tunnel.get("error", ""))
-    return _reason(chain, "tls_failed") and bool(
+    return tunnel_reason(chain, "tls_failed") and bool(
         re.search(r"(?i)version.number|record.layer|packet.length|http.request", told)
     )
 
@@ -279,9 +276,11 @@ def _edge_login(chain: Chain) -> Match:
     location = str((chain.tunnel.get("headers") or {}).get("location", ""))
     away = re.match(r"https?://([^/:]+)", location)
     own_names = (chain.words()["target_host"], chain.agent.get("domain"))
-    elsewhere = _reason(chain, "redirected") and away and away.group(1) not in own_names
+    elsewhere = tunnel_reason(chain, "redirected") and away and away.group(1) not in own_names
     own = chain.tunnel_good and not (away and away.group(1).endswith(".ngrok.com"))
-    return (_reason(chain, "unauthorized") or elsewhere) and not (chain.code or own) and {"error": location or "401"}
+    return (
+        (tunnel_reason(chain, "unauthorized") or elsewhere) and not (chain.code or own) and {"error": location or "401"}
+    )
 
 
 QUESTIONS = (
@@ -312,7 +311,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "nothing listens at {target_url}",
         "start what is to answer there, or set target_url of agent {agent} to where it listens, and `{deploy}`",
-        lambda chain: _reason(chain, "refused") and not chain.is_https,
+        lambda chain: tunnel_reason(chain, "refused") and not chain.is_https,
     ),
     Rule(
         "app_hangs",
@@ -320,7 +319,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "the app takes the request and does not answer",
         "on the laptop: start the app again, and read what it prints",
-        lambda chain: chain.answered and not chain.code and _reason(chain, "timeout"),
+        lambda chain: chain.answered and not chain.code and tunnel_reason(chain, "timeout"),
     ),
     Rule(
         "app_error",
@@ -377,7 +376,7 @@ RULES: tuple[Rule, ...] = (
             and not (
                 _no_streamlit(chain) or _scheme(chain) or _edge_login(chain) or _secret_refused(chain) or _denied(chain)
             )
-            and _reason(chain, *_NO_WEBSOCKET)
+            and tunnel_reason(chain, *_NO_WEBSOCKET)
             and {"error": str(chain.tunnel.get("status", ""))}
         ),
     ),
@@ -394,7 +393,7 @@ RULES: tuple[Rule, ...] = (
                     _apps_answer(chain)
                     and not _scheme(chain)
                     and chain.agent.get("probe_path")
-                    and _reason(chain, *_UNSOUND)
+                    and tunnel_reason(chain, *_UNSOUND)
                 )
             )
             and {"error": chain.tunnel.get("error", "")}
@@ -449,7 +448,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "the certificate of {target_url} is for another name ({error})",
         "set target_url of agent {agent} to the URL that ngrok prints, and `{deploy}`",
-        lambda chain: _reason(chain, "tls_name") and {"error": chain.tunnel.get("error", "")},
+        lambda chain: tunnel_reason(chain, "tls_name") and {"error": chain.tunnel.get("error", "")},
     ),
     Rule(
         "edge_certificate",
@@ -458,7 +457,7 @@ RULES: tuple[Rule, ...] = (
         "the certificate of {target_url} is not trusted ({error})",
         "set ca_certificate of agent {agent} to its authority's PEM file, and `{deploy}`",
         lambda chain: (
-            _reason(chain, "tls_untrusted", "tls_pending")
+            tunnel_reason(chain, "tls_untrusted", "tls_pending")
             and not clock_wrong(chain)
             and not chain.no_authority
             and {"error": chain.tunnel.get("error", "")}
@@ -471,7 +470,7 @@ RULES: tuple[Rule, ...] = (
         "the certificate of {target_url} is not valid now ({error})",
         "renew the certificate of {target_host}; at ngrok: dashboard.ngrok.com/domains",
         lambda chain: (
-            _reason(chain, "tls_expired") and not clock_wrong(chain) and {"error": chain.tunnel.get("error", "")}
+            tunnel_reason(chain, "tls_expired") and not clock_wrong(chain) and {"error": chain.tunnel.get("error", "")}
         ),
     ),
     Rule(
@@ -537,7 +536,7 @@ RULES: tuple[Rule, ...] = (
         BROKEN,
         "{target_url} answers what nobody could read ({error})",
         "on {server}: `curl -sv {target_url} -o /dev/null` tells more",
-        lambda chain: _reason(chain, "unforeseen") and {"error": chain.tunnel.get("error", "")},
+        lambda chain: tunnel_reason(chain, "unforeseen") and {"error": chain.tunnel.get("error", "")},
     ),
     # --- the server's way to the edge, which the control node does reach
     Rule(

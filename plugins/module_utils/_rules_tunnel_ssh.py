@@ -8,7 +8,20 @@ import re
 from typing import Any, Callable
 
 from . import _tunnel
-from ._chain import APP, BROKEN, DEPENDS, NGINX, SSH_CONNECTION, SSH_SERVER, Chain, Match, Question, Rule, answer
+from ._chain import (
+    APP,
+    BROKEN,
+    DEPENDS,
+    NGINX,
+    SSH_CONNECTION,
+    SSH_SERVER,
+    Chain,
+    Match,
+    Question,
+    Rule,
+    answer,
+    tunnel_reason,
+)
 
 _ENDED = ("closed", "no_answer")  # a connection that sshd ends without a word: there is none on the laptop's side
 _NOBODY = ("refused", "unreachable")
@@ -103,10 +116,6 @@ def _rule(
     return Rule(name, question, verdict, wrong, fix, match)
 
 
-def _reason(chain: Chain, *reasons: str) -> bool:
-    return chain.tunnel.get("reason") in reasons
-
-
 def _denied(chain: Chain) -> bool:
     return "ermission denied" in str(chain.tunnel.get("error", ""))
 
@@ -118,7 +127,7 @@ def _server_works(chain: Chain) -> bool:
 
 def _gone(chain: Chain) -> bool:
     """Nobody brings the app, and the server is none of the reasons."""
-    return _server_works(chain) and _reason(chain, *_NOBODY) and not _denied(chain)
+    return _server_works(chain) and tunnel_reason(chain, *_NOBODY) and not _denied(chain)
 
 
 def _after(*events: str) -> Callable[[Chain], Match]:
@@ -164,14 +173,14 @@ RULES: tuple[Rule, ...] = (
         "ssh_app",
         "the laptop is connected, but nothing listens at {app} there",
         "on the laptop: start the app; if it has another port, set target_url of agent {agent} to it, and `{deploy}`",
-        lambda chain: _reason(chain, *_ENDED) and not chain.tunnel.get("status"),
+        lambda chain: tunnel_reason(chain, *_ENDED) and not chain.tunnel.get("status"),
     ),
     _rule(
         "ssh_app_silent",
         "ssh_app",
         "the tunnel takes connections and nothing comes back: the laptop sleeps, or its app hangs",
         "wake the laptop up, or start the app again; a laptop that is gone is noticed within 30 s: `{diagnose}`",
-        lambda chain: _reason(chain, "timeout") and not chain.tunnel.get("status"),
+        lambda chain: tunnel_reason(chain, "timeout") and not chain.tunnel.get("status"),
     ),
     _rule(
         "ssh_app_other",
@@ -197,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         "ssh_app",
         "the app refuses the Origin of the agent's pages",
         "set origin_mode of agent {agent} to the other one of rewrite and preserve, and `{deploy}`",
-        lambda chain: _reason(chain, "refused_origin"),
+        lambda chain: tunnel_reason(chain, "refused_origin"),
     ),
     _rule(
         "ssh_app_websocket",

@@ -190,7 +190,7 @@ class Switch:
         """The new container, once it is healthy. Neither its own end nor a reboot starts it again before the commit."""
         name = self.containers.container_name
         self.policy = body["HostConfig"]["RestartPolicy"]
-        _docker.checked("rename", old["Id"], self.containers.old_name(old))
+        _docker.checked("rename", old["Id"], self.containers.prefix("old") + old["Id"][:8])
         made = _engine.create(name, {**body, "HostConfig": {**body["HostConfig"], "RestartPolicy": NEVER}})
         _engine.start(made)
         new = _containers.wait_until(("healthy",), name, HEALTHY)
@@ -209,7 +209,7 @@ class Switch:
         served = _docker.running(new) and _docker.health(new or old) in ("healthy", "unhealthy")
         if new and served:
             _containers.execute(new["Id"], "touch", "/run/vaettir/drain")
-            _docker.checked("rename", new["Id"], self.containers.undone_name(new))
+            _docker.checked("rename", new["Id"], self.containers.prefix("undone") + new["Id"][:8])
         elif new:
             _containers.remove(new["Id"])
         now = _docker.inspect("container", old["Id"])

@@ -310,7 +310,7 @@ def _tried(agent: Agent, previous: Previous, undo: Undo) -> tuple[Trial, Verific
 def verify(agent: Agent) -> Outcome:
     """The checks alone."""
     begin = time.monotonic()
-    return replace(_verified(agent, Plan()), seconds=time.monotonic() - begin)
+    return replace(_verified(agent), seconds=time.monotonic() - begin)
 
 
 def check_trial(agent: Agent, trial: Trial, baseline: Verification | None) -> None:
@@ -333,12 +333,12 @@ def word_of(plan: Plan, found: Verification | None) -> str:
     return "started" if plan.action == "start" else "released" if plan.action else "unchanged"
 
 
-def _verified(agent: Agent, plan: Plan) -> Outcome:
+def _verified(agent: Agent) -> Outcome:
     found = agent.verify(False, View(agent.expected))
     failed = found.failed(agent.expected)
     if failed:
         return Outcome("failed", failed=True, verification=found, message=agent.explain(failed))
-    return Outcome(word_of(plan, found), verification=found)
+    return Outcome(word_of(Plan(), found), verification=found)
 
 
 def _planned(agent: Agent, plan: Plan, copied: bool, recovered: list[str]) -> Outcome:
@@ -347,7 +347,7 @@ def _planned(agent: Agent, plan: Plan, copied: bool, recovered: list[str]) -> Ou
     notes = (*(f"would be cleared up: {line}" for line in recovered), *plan.reasons, *waits, *agent.notes())
     if plan.action or copied or recovered:
         return Outcome("would change", changed=True, plan=plan, notes=notes)
-    return replace(_verified(agent, plan), notes=notes)
+    return replace(_verified(agent), notes=notes)
 
 
 def _committed(plan: Plan, copied: bool, found: Verification, explained: str) -> Outcome:

@@ -17,8 +17,9 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html.parser import HTMLParser
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Dict, Iterable, Mapping
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from . import _docker, _http, _probe, _questions, _websocket
@@ -128,7 +129,7 @@ class _Connection(_probe.Probe):
     def __init__(self, place: Place, path: str, contexts: dict[str, ssl.SSLContext], number: int, limit: float) -> None:
         address = place.addresses[number % len(place.addresses)] if place.addresses else ""
         options = {"address": address, "origin": place.origin, "headers": dict(place.headers), "timeout": limit}
-        super().__init__(_probe.parameters("", options), _http.parse_url(place.url + path), contexts)
+        super().__init__(_probe.parameters(options), _http.parse_url(place.url + path), contexts)
         self.place = place
 
     def connect(self) -> socket.socket:
@@ -201,6 +202,9 @@ def forbids(policy: str, own: Iterable[str]) -> bool:
     return False
 
 
+Work = Callable[[_Connection], Dict[str, Any]]
+
+
 class Visit:
     """All questions of a plan at one place."""
 
@@ -218,18 +222,18 @@ class Visit:
     def run(self) -> list[dict[str, Any]]:
         """Whatever hangs, it comes back in time; what was not waited for is `late`."""
         for _time in range(self.plan.sockets if self.plan.socket else 0):
-            self.begin(SOCKET, self.socket, self.plan.socket)
+            self.begin(SOCKET, partial(self.converse, silence=self.plan.silence))
         for _time in range(self.plan.handshakes if self.plan.socket else 0):
-            self.begin(SOCKET, self.handshake, self.plan.socket)
+            self.begin(SOCKET, partial(self.converse, silence=0.0, speaks=False))
         for _time in range(self.plan.rounds if self.plan.http else 0):
             self.round()
         for question, times in self.plan.more.items():
             for _time in range(times):
-                self.again(question)
+                self.begin(question)
         self.wait()
         for question in self.sometimes():
             for _time in range(AGAIN):
-                self.again(question)
+                self.begin(question)
         self.wait()
         for question, begin in self.begun.values():
             waited = max(0.0, time.monotonic() - begin)
@@ -247,34 +251,33 @@ class Visit:
         if time.monotonic() > self.end - 1 or not self.wanted(PAGE):
             return
         for _time in range(PAGES_AT_ONCE):
-            self.begin(PAGE, self.page, self.plan.page)
-        for path in self.plan.health:
-            if self.wanted(path):
-                self.begin(path, self.health, path)
-        if self.plan.stream and self.wanted(STREAM):
-            self.begin(STREAM, self.stream, self.plan.stream)
+            self.begin(PAGE)
+        for question in (*self.plan.health, *([STREAM] if self.plan.stream else [])):
+            if self.wanted(question):
+                self.begin(question)
         self.wait([PAGE])
         for path in self.named:
             if self.wanted(path):
-                self.begin(path, self.asset, path)
+                self.begin(path)
         self.wait([PAGE, STREAM, *self.plan.health, *self.named])
 
-    def again(self, question: str) -> None:
-        if question == SOCKET:
-            self.begin(SOCKET, self.shortly, self.plan.socket)
-        elif question == STREAM:
-            self.begin(STREAM, self.stream, self.plan.stream)
-        elif question == PAGE:
-            self.begin(PAGE, self.page, self.plan.page)
-        else:
-            self.begin(question, self.health if question in self.plan.health else self.asset, question)
+    def usual(self, question: str) -> tuple[Work, str]:
+        """What is done for it, and at which path."""
+        known: dict[str, tuple[Work, str]] = {
+            PAGE: (self.page, self.plan.page),
+            STREAM: (self.stream, self.plan.stream),
+            SOCKET: (partial(self.converse, silence=min(0.5, self.plan.silence)), self.plan.socket),
+        }
+        return known.get(question, (self.health if question in self.plan.health else self.asset, question))
 
     def wanted(self, question: str) -> bool:
         """What has failed each time is not asked again: each may take its whole time."""
         before = [one for one in self.found if one["question"] == question]
         return not before or any(one["status"] for one in before)
 
-    def begin(self, question: str, work: Callable[[_Connection], dict[str, Any]], path: str) -> None:
+    def begin(self, question: str, work: Work | None = None) -> None:
+        """Its usual work, unless another is given."""
+        usual, path = self.usual(question)
         number, self.number = self.number, self.number + 1
         self.begun[number] = (question, self.end)
 
@@ -284,7 +287,7 @@ class Visit:
                     self.begun[number] = (question, time.monotonic())
                     limit = min(self.end - time.monotonic(), self.plan.seconds if question == SOCKET else HTTP_LIMIT)
                     asked = _Connection(self.place, path, self.contexts, number, max(0.1, limit))
-                    told = work(asked)
+                    told = (work or usual)(asked)
             except _probe.ProbeError as failure:
                 short = failure.reason == "timeout" and limit < PATIENT
                 told = {"told": failure.error, "ok": short, "late": short, "reached": asked.reached}
@@ -381,15 +384,6 @@ class Visit:
         made, body = self.get(asked, _websocket.STREAM, b"\n")
         sound = made["kind"] == _websocket.STREAM and b"\n" in body
         return {**made, "ok": made["ok"] and (sound or made["status"] in (401, 403))}
-
-    def socket(self, asked: _Connection) -> dict[str, Any]:
-        return self.converse(asked, self.plan.silence)
-
-    def shortly(self, asked: _Connection) -> dict[str, Any]:
-        return self.converse(asked, min(0.5, self.plan.silence))
-
-    def handshake(self, asked: _Connection) -> dict[str, Any]:
-        return self.converse(asked, 0.0, speaks=False)
 
     def converse(self, asked: _Connection, silence: float, speaks: bool = True) -> dict[str, Any]:
         """As a browser does that says its first word, and then nothing."""

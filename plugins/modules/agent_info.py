@@ -53,8 +53,8 @@ options:
     default: []
 notes:
   - Internal to the collection, so it may change in any version.
-  - A playbook passes settings as the filter P(locki.vaettir.agent_settings#filter) returns them. The URL and the origin
-    are made of them on the control node.
+  - A playbook passes settings as the filter P(locki.vaettir.agents_settings#filter) returns them. URL and origin are
+    made of them on the control node.
 """
 
 EXAMPLES = r"""

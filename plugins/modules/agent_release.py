@@ -450,11 +450,11 @@ class AgentRelease:
             made = hand_back(self.server, wanted, wanted.name in self.owners["built"])
             return self.removed_row(wanted, made)
         gone = _remove.remove(self.server, wanted.name)
-        self.removed += gone.names
+        self.removed += gone.paths
         self.diff += gone.diff
-        notes = () if gone.names else ("there is nothing of it here",)
-        word = "unchanged" if not gone.names else "removed" if self.server.touch else "would change"
-        return self.removed_row(wanted, Outcome(word, changed=bool(gone.names), notes=notes))
+        notes = () if gone.paths else ("there is nothing of it here",)
+        word = "unchanged" if not gone.paths else "removed" if self.server.touch else "would change"
+        return self.removed_row(wanted, Outcome(word, changed=bool(gone.paths), notes=notes))
 
     def removed_row(self, wanted: Wanted, made: Outcome) -> dict[str, Any]:
         """Without a URL: of an agent that nobody declares it may be a made-up one."""

@@ -110,7 +110,7 @@ def run(params: dict[str, Any], touch: bool) -> dict[str, Any]:
         removed = traefik.remove(params["container"])
         return {"changed": bool(removed), "removed": removed}
     if touch:
-        asked = {"ca_path": params["ca_path"], "verify": True, "timeout": _curl.TIMEOUT}
+        asked = {"ca_path": params["ca_path"], "timeout": _curl.TIMEOUT}
         traefik.upgrade(params["image"], [{**asked, **one} for one in params["handshakes"]])
     return {"changed": True}
 

@@ -28,7 +28,7 @@ def probe(url: str, contexts: dict[str, ssl.SSLContext] | None = None, **given: 
     options = {"address": "127.0.0.1", **given}
     if contexts is None:
         return _probe.ask(url, **options)
-    return _probe.probe(_probe.parameters(url, options), _http.parse_url(url), contexts)
+    return _probe.probe(_probe.parameters(options), _http.parse_url(url), contexts)
 
 
 class Files(NamedTuple):

@@ -16,8 +16,8 @@ from typing import Any
 
 import jinja2.nativetypes
 import yaml
-from ansible_collections.locki.vaettir.plugins.filter.agent_settings import agent_settings
 from ansible_collections.locki.vaettir.plugins.module_utils import _names
+from ansible_collections.locki.vaettir.plugins.plugin_utils._agent_settings import agent_settings
 
 from tests.rig.shell import LABEL, ROOT, run, wait_for
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.filter.names import filled
 from ansible_collections.locki.vaettir.plugins.module_utils import _names
 
 from tests.rig import ca, images
@@ -38,7 +37,7 @@ exec nginx -g 'daemon off;'
 def core(agent: dict[str, Any]) -> str:
     """As the role writes it."""
     conf = stand.render("agent.conf.template.j2", {**agent, "core": True, "ca_certificate": ""})
-    return str(filled(conf, agent["target_values"]))
+    return _names.filled(conf, agent["target_values"])
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.locki.vaettir.plugins.filter.agent_settings import agent_settings
 from ansible_collections.locki.vaettir.plugins.module_utils import _arguments
+from ansible_collections.locki.vaettir.plugins.plugin_utils._agent_settings import agent_settings
 from hypothesis import given
 from hypothesis import strategies as st
 

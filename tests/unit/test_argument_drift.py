@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.locki.vaettir.plugins.action import agent_release
-from ansible_collections.locki.vaettir.plugins.filter import agent_settings, stack
+from ansible_collections.locki.vaettir.plugins.filter import stack
 from ansible_collections.locki.vaettir.plugins.module_utils import _questions
+from ansible_collections.locki.vaettir.plugins.plugin_utils import _agent_settings
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -114,13 +115,13 @@ JUDGED = {"agents", "only"}
 def test_value_has_a_meaning(role: str, name: str) -> None:
     """A type alone takes too much: a rule, or a choice."""
     option, key = options(role)[name], name.removeprefix("agent_proxy_")
-    rules = {**agent_settings.RULES, **stack.RULES}
+    rules = {**_agent_settings.RULES, **stack.RULES}
     assert key in rules or key in OPENED | JUDGED or "choices" in option or option["type"] == "bool"
 
 
 def test_every_rule_is_of_a_variable() -> None:
     names = {name.removeprefix("agent_proxy_") for role in ROLES for name in options(role)}
-    assert {*agent_settings.RULES, *stack.RULES} <= names
+    assert {*_agent_settings.RULES, *stack.RULES} <= names
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -148,7 +149,7 @@ def test_every_public_variable_in_use_is_declared(role: str) -> None:
 def test_every_declared_variable_is_used(role: str) -> None:
     """A setting that nothing reads is a promise that nobody keeps."""
     text = "\n".join(without_comments(path) for path in files(role) if path.parent.name != "defaults")
-    filter_source = (ROOT / "plugins" / "filter" / "agent_settings.py").read_text(encoding="utf-8")
+    filter_source = (ROOT / "plugins" / "plugin_utils" / "_agent_settings.py").read_text(encoding="utf-8")
     keys = read_keys(role) | set(re.findall(r"settings\[\"(\w+)\"\]", filter_source))
     # What the server gets, and what the control node reads itself
     keys |= {*agent_release.PASSED, *_questions.OPTIONS, "from_outside"}
@@ -189,7 +190,7 @@ def test_every_setting_that_is_read_exists(role: str) -> None:
     plain = {name: None if "{{" in str(value) else value for name, value in said.items()}
     entry = {"name": "ocapistaine", "domain": "ocapistaine.example.org", "parent_domain": "", "public_port": 443}
     profiles = private("agent_proxy")["__agent_proxy_profiles"]
-    given = agent_settings.agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)
+    given = _agent_settings.agent_settings(entry, {name: plain.get(name) for name in arguments}, arguments, profiles)
     assert given["errors"] == []
     # Methods of a dictionary are no settings.
     assert read_keys(role) - set(given["settings"]) - set(dir(dict)) == set()

@@ -9,7 +9,6 @@ import subprocess
 from typing import Any
 
 import pytest
-from ansible_collections.locki.vaettir.plugins.filter import names
 from ansible_collections.locki.vaettir.plugins.module_utils import _names
 from hypothesis import given
 from hypothesis import strategies as st
@@ -329,4 +328,4 @@ def test_values_of_a_target() -> None:
 
 def test_only_the_named_values_are_filled_in() -> None:
     text = "${TARGET_HOST} $host ${OCAPISTAINE_TARGET_URL} $TARGET_HOST"
-    assert names.filled(text, {"TARGET_HOST": "a"}) == "a $host ${OCAPISTAINE_TARGET_URL} $TARGET_HOST"
+    assert _names.filled(text, {"TARGET_HOST": "a"}) == "a $host ${OCAPISTAINE_TARGET_URL} $TARGET_HOST"

@@ -124,7 +124,7 @@ def test_put_back_byte_for_byte(server: Server) -> None:
     planned = server.store.restore(identifier, FILES, touch=False)
     assert server.all() != before
     assert server.store.restore(identifier, FILES) == planned
-    diff = {change.path: (change.diff()["before"], change.diff()["after"]) for change in planned}
+    diff = {change["after_header"]: (change["before"], change["after"]) for change in planned}
     assert diff == {
         "proxy-configs/ocapistaine.conf.template": ("ours {}\n", "by hand {}\r\n"),
         "agents/ocapistaine.yml": ("services: {}\n", ""),
@@ -511,6 +511,6 @@ def test_what_git_tracks_for_its_owner_is_never_written(server: Server) -> None:
     identifier = server.release()
     _files.Manifest(str(server.root)).forget(conf)
     server.write(conf, "events {} # edited\n", ours=False)
-    assert [change.path for change in server.store.restore(identifier, FILES, keep=[conf])] == []
+    assert [change["after_header"] for change in server.store.restore(identifier, FILES, keep=[conf])] == []
     assert (server.root / conf).read_text() == "events {} # edited\n"
-    assert [change.path for change in server.store.restore(identifier, FILES)] == [conf]
+    assert [change["after_header"] for change in server.store.restore(identifier, FILES)] == [conf]

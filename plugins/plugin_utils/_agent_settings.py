@@ -1,52 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
 
+"""One agent's settings: the profile's values, the role's variables and the agent's own entry, in rising order.
+
+Types are checked by the role's argument specification, meaning by the rules of names and URLs.
+"""
+
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-name: agent_settings
-short_description: One agent's settings, merged, completed and checked
-version_added: 0.1.0
-author: the locki.vaettir authors (@locki)
-description:
-  - Merges, in rising order, the profile's values, the role's variables and the agent's own entry in the inventory.
-  - Checks types by the role's argument specification and meaning by the rules of names and URLs.
-options:
-  _input:
-    description: The agent's entry in C(vaettir_agents).
-    type: dict
-    required: true
-  values:
-    description: The role's variables, with their prefix.
-    type: dict
-    required: true
-  options:
-    description: The role's argument specification.
-    type: dict
-    required: true
-  profiles:
-    description: Values by profile. They fill what nobody has set.
-    type: dict
-    required: true
-  siblings:
-    description: Entries of all agents of the server, whose domains this one must not have.
-    type: list
-    elements: dict
-    default: []
-"""
-
-EXAMPLES = r"""
-- ansible.builtin.set_fact:
-    __agent: "{{ {'name': 'ocapistaine'} | locki.vaettir.agent_settings(values, options, profiles) }}"
-"""
-
-RETURN = r"""
-_value:
-  description:
-    - C(settings), names without prefix, and C(errors), one sentence each. With errors there are no settings, which may
-      hold a password in a URL that is not valid.
-  type: dict
-"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -252,8 +212,3 @@ def agent_settings(
         others = [_merged(sibling, defaults, profiles) for sibling in siblings or [] if isinstance(sibling, dict)]
         errors = _own_errors(settings) or _domain_errors(settings, others)
     return _result({} if errors else settings, errors)
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {"agent_settings": agent_settings}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""What websocket_probe makes of bytes, without a network: the RFCs' examples, recorded answers, any bytes at all."""
+"""What the probe makes of bytes, without a network: the RFCs' examples, recorded answers, any bytes at all."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from typing import Any
 
 import pytest
 import trustme
-import yaml
 from ansible_collections.locki.vaettir.plugins.module_utils import _certificate, _curl, _http, _probe, _websocket
-from ansible_collections.locki.vaettir.plugins.modules import websocket_probe
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
-
-from .module_run import run_module
 
 ROOT = Path(__file__).parents[2]
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, section 1.3
@@ -628,18 +624,14 @@ def test_judge_get(given_answer: dict[str, Any], page: bool, websocket: bool, re
     assert bool(sentence) is (reason != "ok")
 
 
-# --- The module's arguments and documentation -------------------------------------------------------------------------
-
-
-def run(capsys: pytest.CaptureFixture[str], **arguments: Any) -> Any:
-    return run_module(websocket_probe, capsys, **{"url": "http://a.example/", **arguments})
+# --- Its arguments ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"timeout": 0}, "timeout must be above 0"),
-        ({"timeout": "nan"}, "timeout must be above 0"),
+        ({"timeout": float("nan")}, "timeout must be above 0"),
         ({"timeout": 601}, "at most 600 seconds"),
         ({"upload": -1}, "upload must be a number of bytes from 0"),
         ({"origin": "https://a\r\nX: y"}, "origin must be one line"),
@@ -656,45 +648,25 @@ def run(capsys: pytest.CaptureFixture[str], **arguments: Any) -> Any:
         ({"url": "https://a.example/", "ca_path": "/nowhere/ca.pem"}, "ca_path /nowhere/ca.pem cannot be used"),
     ],
 )
-def test_argument(capsys: pytest.CaptureFixture[str], arguments: dict[str, Any], words: str) -> None:
-    answer = run(capsys, **arguments)
-    assert answer["failed"] is True
-    assert words in answer["msg"]
-    assert "u:p" not in answer["msg"]
+def test_argument(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        _probe.ask(**{"url": "http://a.example/", **arguments})
+    assert "u:p" not in str(refused.value)
 
 
-def test_check_mode_probes_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    for check in (False, True):
-        answer = run_module(websocket_probe, capsys, check=check, url=f"http://a.example:{port}/", address="127.0.0.1")
-        assert (answer["changed"], answer["reason"], answer["status"]) == (False, "refused", 0)
+    answer = _probe.ask(f"http://a.example:{port}/", address="127.0.0.1")
+    assert (answer["reason"], answer["status"]) == ("refused", 0)
 
 
-def test_a_resolver_that_hangs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_words, **_more: time.sleep(3))
     start = time.monotonic()
-    answer = run(capsys, timeout=0.2)
+    answer = _probe.ask("http://a.example/", timeout=0.2)
     assert time.monotonic() - start < 1.5
     assert (answer["reason"], answer["error"]) == ("timeout", "a.example was not resolved within 0.2 s")
-
-
-def test_every_reason_is_documented() -> None:
-    text = yaml.safe_load(websocket_probe.RETURN)["reason"]["description"]
-    documented = {
-        match.group(1): match.group(2)
-        for line in text
-        if (match := re.match(r"V\((\w+)\) - .*?(?:\(V\((\w+)\)\))?\.?$", line))
-    }
-    assert set(documented) - {"unforeseen"} == set(_websocket.REASONS) - {"unforeseen"}
-    for reason, word in documented.items():
-        assert word in (None, _websocket.REASONS[reason]), reason
-        assert word or reason in (_websocket.REASONS[reason], "unforeseen"), f"{reason}: curl's word is missing"
-
-
-def test_everything_that_is_returned_is_documented() -> None:
-    documented = yaml.safe_load(websocket_probe.RETURN)
-    assert set(documented) == {*_probe.nothing(), "foreign", "http2", "upload", "answers"}
 
 
 class Recorded:
@@ -714,7 +686,7 @@ def test_a_page_is_asked_for_without_a_handshake(upgrade: bool) -> None:
     """Next.js ends the connection of a handshake, so a hop before it would answer with an error of its own."""
     url = "http://a.example/"
     line: Any = Recorded()
-    probe = _probe.Probe(_probe.parameters(url, {}), _http.parse_url(url), {})
+    probe = _probe.Probe(_probe.parameters({}), _http.parse_url(url), {})
     assert probe.shake(line, "https://a.example", upgrade)[0] == 200
     assert [word in line.sent for word in (b"Upgrade: websocket", b"Sec-WebSocket-Key", b"Origin")] == [upgrade] * 3
 

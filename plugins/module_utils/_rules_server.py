@@ -381,10 +381,10 @@ RULES: tuple[Rule, ...] = (
         "nginx_old",
         "nginx_version",
         DEPENDS,
-        "nginx is older than 1.27.3 ({error}), and cannot follow the tunnel's address",
+        "nginx is older than 1.27.4 ({error}), and cannot follow the tunnel's address",
         "set base_image of agent {agent} to nginx:1.30.6, and `{deploy}`",
         lambda chain: (
-            (() < version(chain.container.get("nginx")) < (1, 27, 3) or _log(r'invalid parameter "resolve"')(chain))
+            (() < version(chain.container.get("nginx")) < (1, 27, 4) or _log(r'invalid parameter "resolve"')(chain))
             and {"error": chain.container.get("nginx") or "by its log"}
         ),
         STOP,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, the locki.vaettir authors
-"""The apps whose pages are programs of their own, in Chromium over HTTP/2; and what a page costs the tunnel."""
+"""The apps whose pages are programs of their own, in Chromium over HTTP/2."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from tests.rig import ca, machine
 from tests.rig.apps.catalogue import APPS
 from tests.rig.shell import run
 
-from .stand import DOMAIN, STREAMLIT, World, public, tunnel
+from .stand import DOMAIN, STREAMLIT, World, public
 
 expect.set_options(timeout=15_000)
-TUNNEL_REQUESTS = 8  # of a first page through a warm cache
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +169,3 @@ def test_app(browser: Browser, agent):
         steps(page)
 
     visit(browser, all_steps)
-
-
-def test_the_next_visitors_first_page_costs_the_tunnel_little(world: World, browser: Browser):
-    """The first one filled the cache; hashed assets are then the proxy's."""
-    counts = []
-
-    def steps(page: Page) -> None:
-        world.edge.reset()
-        page.goto(public("ocapistaine"))
-        expect(page.get_by_text("7 sardines fill 2 tins")).to_be_visible(timeout=15_000)
-        page.wait_for_load_state("networkidle")
-        counts.append(world.edge.counters()["by_host"][tunnel("ocapistaine")]["requests"])
-
-    for _ in range(2):
-        visit(browser, steps)
-    print(f"tunnel requests of a page, one after the other: {counts}")
-    assert counts[-1] <= TUNNEL_REQUESTS, [request.path for request in world.edge.requests()]

@@ -14,8 +14,6 @@ from tests.rig.shell import run
 
 from .stand import SERVER, STREAM, STREAMLIT, StreamlitPage, World, diagnose, play, public
 
-OVERRIDE = "docker-compose.override.yml"
-
 
 @pytest.fixture(scope="module", autouse=True)
 def older(world: World) -> Iterator[None]:
@@ -57,26 +55,3 @@ def test_the_diagnosis_finds_nothing_broken():
     assert [one["found"] for one in told["findings"] if one["asked"].startswith("version, ")] == [
         "3.3.2, extended CONNECT not advertised"
     ]
-
-
-@pytest.fixture
-def extended_connect() -> Iterator[None]:
-    """What its Go was told by default in the releases that broke WebSockets over HTTP/2."""
-
-    def compose(script: str) -> None:
-        up = "docker compose --profile production --profile proxy up -d traefik"
-        run(["docker", "exec", "-u", "deploy", SERVER, "bash", "-lec", f"cd ~/vaettir; {script}; {up}"])
-
-    compose(f"echo 'services: {{traefik: {{environment: [GODEBUG=http2xconnect=1]}}}}' > {OVERRIDE}")
-    yield
-    compose(f"rm {OVERRIDE}")
-
-
-@pytest.mark.usefixtures("extended_connect")
-def test_extended_connect_that_is_advertised_and_fails(world: World):
-    """curl's handshake passes; the diagnosis takes a browser's way."""
-    world.visitor.until(public("ocapistaine"), 200)
-    assert world.visitor.handshake(public("ocapistaine") + STREAM, origin=public("ocapistaine"))[0] == 101
-    told = diagnose("-e", "agent=ocapistaine", broken=True)["ocapistaine"]
-    assert (told["hop"], told["rule"]) == ("Traefik", "traefik_http2")
-    assert "GODEBUG" in told["fix"]

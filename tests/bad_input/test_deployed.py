@@ -90,26 +90,13 @@ def said(text: str) -> bool:
 
 
 @pytest.mark.usefixtures("log")
-@pytest.mark.parametrize(
-    ("value", "parts"),
-    [
-        (
-            "https://a.example;return",
-            ["OCAPISTAINE_TARGET_URL 'https://a.example;return' is not valid", "use https://HOST"],
-        ),
-        ("https://user:by-hand@a.example", ["OCAPISTAINE_TARGET_URL 'https://***@a.example' is not valid"]),
-        ("https://user:by-hand/x@a.example", ["OCAPISTAINE_TARGET_URL '", "is not valid"]),
-        ("", ["OCAPISTAINE_TARGET_URL is empty", "set it in .env"]),
-    ],
-    ids=["semicolon", "password", "password-with-slash", "empty"],
-)
-def test_target_by_hand_is_refused_at_start(value: str, parts: list[str]) -> None:
+def test_target_by_hand_is_refused_at_start() -> None:
     good = "https://ocapistaine.ngrok-free.app"
-    edit("OCAPISTAINE_TARGET_URL", value)
+    edit("OCAPISTAINE_TARGET_URL", "https://user:by-hand@a.example")
     up()
     try:
-        for part in parts:
-            wait_for(f"the log with {part}", lambda part=part: said(part), 15)
+        refusal = "OCAPISTAINE_TARGET_URL 'https://***@a.example' is not valid"
+        wait_for("the log with it", lambda: said(refusal), 15)
         assert not said("by-hand")
         assert not said("nginx: [emerg]")
     finally:
@@ -117,15 +104,3 @@ def test_target_by_hand_is_refused_at_start(value: str, parts: list[str]) -> Non
         up()
     state = "docker inspect -f '{{.State.Health.Status}}' " + CONTAINER
     wait_for("the fixed agent", lambda: stand.shell(state).strip() == "healthy", 30)
-
-
-@pytest.mark.usefixtures("log")
-def test_invite_by_hand_costs_only_its_button() -> None:
-    edit("DISCORD_INVITE_URL", 'https://example.org/"><script>')
-    up()
-    wait_for("the log", lambda: said("DISCORD_INVITE_URL 'https://example.org/"), 15)
-    state = "docker inspect -f '{{.State.Health.Status}}' " + CONTAINER
-    wait_for("the agent all the same", lambda: stand.shell(state).strip() == "healthy", 30)
-    assert "script>" not in stand.shell(f"docker exec {CONTAINER} cat /etc/nginx/page.html | grep -i example.org || :")
-    edit("DISCORD_INVITE_URL", "https://discord.gg/vaettir")
-    up()

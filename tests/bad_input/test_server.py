@@ -156,7 +156,6 @@ CASES = [
         ("stack_https_port 443 is taken by container squatter",),
         {"stack_https_port": 443},
     ),
-    Case("known-rival", rival, ("(r of rival)", "out of the other container's labels", "stack_insist=router_twice`")),
     Case(
         "known-rival-check",
         rival,
@@ -184,13 +183,10 @@ CASES = [
         ("too old for the Docker Engine (v3.6.0 ", "set stack_traefik_image to", "stack_insist=traefik_engine`"),
         {"stack_traefik_image": "traefik:v3.6.0"},
     ),
-    *(
-        Case(
-            f"owners-{name}",
-            partial(owners_file, name),
-            (name, "never overwritten", "docker-compose.override.yml"),
-        )
-        for name in ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+    Case(
+        "owners-compose.yaml",
+        partial(owners_file, "compose.yaml"),
+        ("compose.yaml", "never overwritten", "docker-compose.override.yml"),
     ),
     adopted("no-file", "", "no compose file of its owner's that works (there is none)"),
     adopted("bad-yaml", "services: [", "that works (yaml: "),

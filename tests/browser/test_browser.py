@@ -36,7 +36,7 @@ DEVICES: dict[str, dict[str, Any]] = {
         "has_touch": True,
     },
 }
-# README's gallery.
+# Those of docs/pictures.md.
 PICTURES = {f"offline{device}{dark}.png" for device in DEVICES for dark in ("", "-dark")} | {
     "maintenance.png",
     "stopped.png",
@@ -117,7 +117,9 @@ def test_warm_page_costs_five_requests_through_the_tunnel(visit: Callable[..., P
     """The page, health, host-config, favicon and the WebSocket; what the cache has costs none, cookies or not."""
     app(visit())
     world.edge.reset()
-    app(visit())
+    page = visit()
+    app(page)
+    page.wait_for_load_state("networkidle")
     asked = [request.path for request in world.edge.requests() if request.host == demo.TUNNEL]
     assert len(asked) <= 5, asked
 
@@ -211,7 +213,7 @@ def showing(page: Page, world: demo.World, host: str, state: str) -> Iterator[No
 
 @pytest.mark.parametrize("state", HEADINGS)
 def test_page_is_accessible(visit: Callable[..., Page], world: demo.World, host: str, folder: Path, state: str) -> None:
-    """WCAG 2.2 A and AA, as far as a program can tell; nothing spills over a small phone. README's pictures."""
+    """WCAG 2.2 A and AA, as far as a program can tell; nothing spills over a small phone. It makes the pictures."""
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
     looks = itertools.product(zip(["en-GB", "fr-FR"], HEADINGS[state], strict=True), ["light", "dark"], DEVICES)
     with showing(visit(), world, host, state):

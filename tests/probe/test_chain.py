@@ -174,11 +174,3 @@ def test_certificate_of_the_edge(chain: Chain, fault: str, reason: str) -> None:
 def test_a_visitor_without_the_agents_header_meets_the_warning_page(chain: Chain) -> None:
     found = chain.tunnel(headers={})
     assert (found["reason"], found["status"], found["ngrok_code"]) == ("interstitial", 200, "ERR_NGROK_6024")
-
-
-def test_stopped_tunnel(chain: Chain) -> None:
-    with chain.edge.stopped(ECHO):
-        found, curl = chain.agent()
-        assert (found["reason"], chain.tunnel()["reason"]) == ("offline", "offline")
-        agree(found, curl)
-    assert _websocket.REASONS[found["reason"]] == "offline"

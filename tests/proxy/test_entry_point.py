@@ -69,6 +69,7 @@ def test_a_bad_value_ends_the_container(image: str) -> None:
         "https://ocapistaine.ngrok-free.app\\",
         "https://`id`.ngrok-free.app",
         "https://[::1]",
+        "https://user:hunter2/x@a.example",
         "https://ocapistäine.ngrok-free.app",
     ],
 )

@@ -20,24 +20,9 @@ def main() -> Any:
 
     command = commands.add_parser("machine", help="Debian packages, Docker, .venv, the collection link")
     command.add_argument("--also", nargs="*", default=[], metavar="PACKAGE", help="further Debian packages")
-    command = commands.add_parser("images", help="build every image whose inputs changed")
-    command.add_argument("tags", nargs="*", metavar="TAG")
-    command.add_argument("--force", action="store_true", help="build even if nothing changed")
-    command = commands.add_parser("ca", help="the CA of the run and its certificates, in .rig/ca")
-    command = commands.add_parser("outside-up", help="the world outside: DNS, ngrok edge, apps")
-    command.add_argument("name")
+    commands.add_parser("images", help="build every image whose inputs changed")
     command = commands.add_parser("pebble-up", help="the certificate authority of an outside world")
     command.add_argument("outside")
-    command = commands.add_parser("server-up", help="a systemd server with its own Docker")
-    command.add_argument("name")
-    command.add_argument("--dns", required=True, metavar="IP", help="address of the outside container")
-    command.add_argument("-p", "--publish", action="append", default=[], metavar="IP:PORT:PORT")
-    command.add_argument("--bare", action="store_true", help="a server without Docker")
-    command = commands.add_parser("down", help="remove containers and their volumes")
-    command.add_argument("names", nargs="+")
-    command = commands.add_parser("load", help="hand images of this machine to servers")
-    command.add_argument("servers", help="one, or several with commas")
-    command.add_argument("images", nargs="+", metavar="IMAGE")
     command = commands.add_parser(
         "scenario-up", help="all containers of a Molecule scenario; platforms as JSON on stdin"
     )
@@ -53,11 +38,7 @@ def main() -> Any:
     if options.command == "images":
         from . import images
 
-        return images.build_all(options.tags, options.force)
-    if options.command == "ca":
-        from . import ca
-
-        return ca.ensure()
+        return images.build_all()
     if options.command == "pebble-up":
         from . import pebble
 
@@ -73,14 +54,6 @@ def main() -> Any:
         return scenario.down(options.name, platforms)
     from . import servers
 
-    if options.command == "outside-up":
-        return servers.outside_up(options.name)
-    if options.command == "server-up":
-        return servers.server_up(options.name, options.dns, options.publish, options.bare)
-    if options.command == "down":
-        return servers.down(options.names)
-    if options.command == "load":
-        return servers.load(options.servers.split(","), options.images)
     return servers.clean()
 
 

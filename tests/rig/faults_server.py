@@ -264,7 +264,7 @@ FAULTS: tuple[Fault, ...] = (
         NGINX,
         partial(edited, script="/^ENTRYPOINT/d", path="proxy-configs/Dockerfile"),
     ),
-    Fault("nginx is older than 1.27.3", NGINX, old_nginx),
+    Fault("nginx is older than 1.27.4", NGINX, old_nginx),
     Fault("a hand-made conf does not send the tunnel's secret", NGINX, without_secret),
     Fault(
         "a hand-made conf refuses the agent's own origin", NGINX, partial(edited, script='s,"https://one[^ ]* yes;,,')

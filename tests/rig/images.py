@@ -95,7 +95,7 @@ def image_id(tag: str) -> str:
     return run(["docker", "image", "inspect", "-f", "{{.Id}}", tag], check=False).stdout.strip()
 
 
-def build_all(wanted: list[str] | None = None, force: bool = False) -> None:
+def build_all(wanted: list[str] | None = None) -> None:
     """Builds what is wanted (default: all) and what that stands on; the independent ones at the same time."""
     by_tag = {image.tag: image for image in IMAGES}
     order: list[Image] = []
@@ -115,7 +115,7 @@ def build_all(wanted: list[str] | None = None, force: bool = False) -> None:
     # One thread each: a thread may wait for its parent's result.
     with only_one("images"), ThreadPoolExecutor(len(order)) as pool:
         for image in order:
-            results[image.tag] = pool.submit(_ensure, image, results.get(image.parent), architecture, force)
+            results[image.tag] = pool.submit(_ensure, image, results.get(image.parent), architecture)
     for result in results.values():
         result.result()
 
@@ -132,7 +132,7 @@ def remove_all() -> None:
     say(f"images are left, because containers that are not ours use them:\n{result.stderr}")
 
 
-def _ensure(image: Image, parent: Future[str] | None, architecture: str, force: bool) -> str:
+def _ensure(image: Image, parent: Future[str] | None, architecture: str) -> str:
     """Builds one image if its inputs changed; returns the digest of the inputs."""
     inputs: list[str | Path] = [architecture, *image.wheels, image.suite, parent.result() if parent else ""]
     inputs += [FOLDER / image.folder] if image.folder else _UNUSED_FILES
@@ -144,7 +144,7 @@ def _ensure(image: Image, parent: Future[str] | None, architecture: str, force: 
     if found.returncode == 0 and found.stdout.split()[:1] != ["image"]:
         say(f"{image.tag}: one that is not ours is here already; used as it is")
         return wanted
-    if found.stdout.split() == ["image", wanted] and not force:
+    if found.stdout.split() == ["image", wanted]:
         return wanted
     started = time.monotonic()
     say(f"{image.tag}: building")

@@ -20,7 +20,6 @@ KEYS: Platform = {
     "connection": "docker",  # or ssh: really, with sshd and a key
     "bare": False,  # without Docker
     "next": False,  # with Docker, Compose and Python of Debian's next release
-    "publish": [],  # ports on this machine: 127.0.0.1:8443:8443
     "images": [images.NGINX, images.TRAEFIK],  # what the server finds in place of a registry
 }
 
@@ -41,9 +40,7 @@ def up(name: str, platforms: list[Platform]) -> dict[str, Any]:
     outside = servers.outside_up(outside_name(name))
 
     def one(platform: Platform) -> dict[str, Any]:
-        return servers.server_up(
-            platform["name"], outside["ip"], platform["publish"], platform["bare"], platform["next"]
-        )
+        return servers.server_up(platform["name"], outside["ip"], bare=platform["bare"], newer=platform["next"])
 
     with ThreadPoolExecutor(len(wanted)) as pool:
         started = list(pool.map(one, wanted))

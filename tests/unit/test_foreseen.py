@@ -22,8 +22,8 @@ BEFOREHAND = {rule.id: rule.beforehand for rule in _diagnosis.RULES if rule.befo
 RIVAL = {"name": "r", "rule": f"Host(`{DOMAIN}`)", "container": "rival", "agent": "", "enable": "true"}
 ROUTERS = RECORDED["server"]["stack"]["routers"]
 UPGRADE = "set stack_traefik_image to traefik:v3.7.15, and `ansible-playbook locki.vaettir.upgrade_traefik`"
-NGINX_OLD = (f"nginx:1.26@sha256:{'0' * 64}", "nginx:1.26", "nginx:1.27.2-alpine", "x.example/nginx:1.9.5")
-NGINX_GOOD = ("nginx:1.27", "nginx:1.27.3", "nginx:stable-alpine3.20", "nginx", "nginx:1", "me/nginx-and-more:1.0.0")
+NGINX_OLD = (f"nginx:1.26@sha256:{'0' * 64}", "nginx:1.26", "nginx:1.27.3-alpine", "x.example/nginx:1.9.5")
+NGINX_GOOD = ("nginx:1.27", "nginx:1.27.4", "nginx:stable-alpine3.20", "nginx", "nginx:1", "me/nginx-and-more:1.0.0")
 TRAEFIK_BROKEN = ("v2.11.17", "3.2.4", "v3.3.0", "v3.3.0@sha256:0123")
 TRAEFIK_GOOD = (
     *("traefik", "traefik:latest", "traefik:v3", "traefik:v3.6", "traefik:v2.11"),
@@ -158,7 +158,7 @@ def test_who_insists_is_warned(insist: Any) -> None:
     assert made["error"] == ""
     assert made["warnings"] == [
         (
-            "server1: nginx is older than 1.27.3 (1.26), and cannot follow the tunnel's address (nginx_old, insisted). "
+            "server1: nginx is older than 1.27.4 (1.26), and cannot follow the tunnel's address (nginx_old, insisted). "
             "To fix it: set base_image of agent ocapistaine to nginx:1.30.6, "
             "and `ansible-playbook locki.vaettir.deploy_agent -e agent=ocapistaine`."
         )

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 GOOD_NAMES = ["a", "a1", "ocapistaine", "my-agent", "a" * 31]
-BAD_NAMES = ["", "A", "1a", "-a", "a-", "a" * 32, "a_b", "a b", "a\n", "é", None, 7, ["a"], {"a": 1}, True]
+BAD_NAMES: list[object] = [
+    *("", "A", "a.b", "../x", "${x}", "1a", "-a", "a-", "a" * 32, "a_b", "a b", "a\n", "é"),
+    *(None, 7, ["a"], {"a": 1}, True),
+]
 GOOD_TARGETS = ["https://a.example", "http://app:8501", "https://a_b.example", "https://10.0.0.1:65535", "http://x"]
 BAD_TARGETS: list[object] = [
     "",
@@ -28,6 +31,7 @@ BAD_TARGETS: list[object] = [
     "https://a'b",
     'https://a"b',
     "https://a;b",
+    "https://`id`",
     "https://a{",
     "https://$a",
     "https://u:p@a",

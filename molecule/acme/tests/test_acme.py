@@ -82,10 +82,6 @@ def test_a_second_deploy_touches_nothing():
     assert root.check_output(f"stat -c '%a %U %i %y' {ACME}/{there}; sha256sum {ACME}/{there}") == before
 
 
-def test_the_verification_alone(verify):
-    assert "second on vaettir-acme-one: WebSocket upgrade verified" in verify("second", good=True)
-
-
 def test_a_certificate_that_no_browser_knows(verify, diagnose):
     _run, said = deploy(**NO_BROWSER_KNOWS)
     assert "the certificate comes from a staging authority" in said

@@ -11,7 +11,7 @@ from tests.rig import playbook
 
 AGENT = "guarded"
 PUBLIC = f"https://{AGENT}.vaettir.example"
-FIRST, SECOND = "first-secret-of-the-tunnel", "second-secret-of-the-tunnel"
+SECRET = "a-secret-of-the-tunnel"
 
 
 def deploy(*, secret: str, status: int = 0) -> playbook.Run:
@@ -19,7 +19,8 @@ def deploy(*, secret: str, status: int = 0) -> playbook.Run:
     agent = {"name": AGENT, "target_url": "https://second.ngrok-free.app", "tunnel_secret": secret, "drain": "now"}
     run = playbook.run(playbook.DEPLOY, "-e", f"agent={AGENT}", extra={"vaettir_agents": [agent]})
     assert run.status == status, run
-    time.sleep(5)  # they end one a second
+    if run.changed:
+        time.sleep(5)  # they end one a second
     return run
 
 
@@ -31,19 +32,17 @@ def received(visitor, edge) -> str | None:
 
 
 def test_secret_reaches_the_tunnel_and_nothing_else(visitor, edge, server):
-    deploy(secret=FIRST)
-    assert received(visitor, edge) == FIRST
-    deploy(secret=SECOND)
-    assert received(visitor, edge) == SECOND
-    assert deploy(secret=SECOND).changed == []
+    deploy(secret=SECRET)
+    assert received(visitor, edge) == SECRET
+    assert deploy(secret=SECRET).changed == []
 
     stored = server.file(f"/home/deploy/vaettir/secrets/{AGENT}/tunnel")
     assert (stored.user, stored.mode) == ("deploy", 0o600)
-    assert SECOND not in server.check_output(f"docker inspect vaettir-{AGENT}-1")
-    assert SECOND not in server.check_output(f"docker exec vaettir-{AGENT}-1 cat /etc/nginx/nginx.conf")
-    assert SECOND not in server.check_output(f"docker logs vaettir-{AGENT}-1 2>&1")
+    assert SECRET not in server.check_output(f"docker inspect vaettir-{AGENT}-1")
+    assert SECRET not in server.check_output(f"docker exec vaettir-{AGENT}-1 cat /etc/nginx/nginx.conf")
+    assert SECRET not in server.check_output(f"docker logs vaettir-{AGENT}-1 2>&1")
     layers = json.loads(server.check_output(f"docker image inspect vaettir-{AGENT}:proxy"))
-    assert SECOND not in json.dumps(layers)
+    assert SECRET not in json.dumps(layers)
 
     deploy(secret="")
     assert received(visitor, edge) is None

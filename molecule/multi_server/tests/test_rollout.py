@@ -195,12 +195,3 @@ def test_an_agent_of_one_server_touches_no_other(change, what_changes):
     changes = what_changes(THREE)
     assert any(line.endswith("/proxy-configs/only-here.conf.template") for line in changes)
     assert not any("/second" in line or "-second" in line for line in changes), changes
-
-
-def test_an_unknown_agent_changes_nothing(what_changes):
-    run = playbook.run(playbook.DEPLOY, "-e", "agent=nobody")
-    assert run.status != 0
-    (message,) = set(run.messages)
-    assert "agent 'nobody' is not declared" in message
-    assert "only-here, second" in message
-    assert [what_changes(server) for server in SERVERS] == [[], [], []]

@@ -64,15 +64,6 @@ def test_no_change_is_no_reload(stand: Stand):
     assert (stand.state(), (stand.workers("one"), stand.workers("two"), stand.workers("offline"))) == (before, workers)
 
 
-def test_check_mode_plans_and_touches_nothing(stand: Stand):
-    before, workers = stand.state(), stand.workers()
-    planned = stand.deploy("one", "--check", "--diff", **stand.next())
-    assert planned.changed
-    assert f"client_max_body_size {stand.size}m" in planned.output
-    assert (stand.state(), stand.workers()) == (before, workers)
-    assert not {"pending", "run"} & set(stand.shell("ls -A releases/one").split())
-
-
 def test_rollback_takes_seconds(stand: Stand):
     newer = stand.releases()[-1]
     size, conf = stand.in_force(), stand.shell("cat proxy-configs/one.conf.template")
@@ -129,7 +120,9 @@ def test_an_edit_by_hand_the_recipes_way(stand: Stand):
     stand.shell(f"docker compose build one 2>&1 && {UP} --wait 2>&1")
     assert stand.in_force() == "7m"
     edited = stand.shell(f"cat {conf}")
-    stand.deploy(**stand.next())
+    run = stand.deploy(**stand.next())
+    assert f"a hand-edited file has its backup: {conf}." in run.output
+    assert stand.shell(f"cat {conf}.*~") == edited
     assert stand.in_force() == f"{stand.size}m"
     (by_hand,) = [name for name in stand.releases() if release_json(stand, name)["by"] == "by hand"]
     run, _seconds = stand.rollback("one", "-e", f"release={by_hand}")

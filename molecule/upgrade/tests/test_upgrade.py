@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.rig import playbook, snapshot, steps
 from tests.rig.releases import ONE, ROLLBACK, TWO, Stand, public, release_json, undisturbed
 from tests.rig.shell import STATE, wait_for
@@ -72,21 +70,6 @@ def test_status_knows_the_releases_of_0_1_0(stand: Stand, tmp_path: Path):
         assert rows[agent]["release"] == told["id"]
         assert (rows[agent]["by"], rows[agent]["verified"]) == (told["by"], told["verified"])
         assert (rows[agent]["container"], rows[agent]["tunnel"]) == ("healthy", "ok")
-
-
-@pytest.mark.parametrize(
-    ("entry", "options", "message"),
-    [
-        ({}, ("-e", "agent_proxy_break_lock=true"), "agent_proxy_break_lock is gone: leave it out"),
-        ({"break_lock": True}, (), "break_lock of agent two is gone: leave it out"),
-    ],
-)
-def test_a_variable_that_is_gone_is_refused(stand: Stand, entry, options, message):
-    extra = {"vaettir_agents": [{**ONE, **stand.settings}, {**TWO, **entry}]}
-    run = playbook.run(playbook.DEPLOY, "--check", *options, extra=extra)
-    assert run.status != 0, run
-    assert message in " ".join(run.messages)
-    assert not run.of("ok", stand.server) or not run.changed
 
 
 def test_a_run_of_0_1_0_that_was_killed_right_after_its_switch(stand: Stand):

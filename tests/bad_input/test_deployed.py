@@ -28,7 +28,8 @@ def log(server: str) -> Iterator[str]:
     assert server == stand.SERVER
     stand.inside("bash", "-ec", f"mkdir -p {stand.FOLDER}; cat > {stand.FOLDER}/.env", user="deploy", text=lines)
     agent = {"name": "ocapistaine", "tunnel_secret": TUNNEL_SECRET}
-    talk = ("-vvv", "--diff")
+    # From ansible-core 2.21 on the arguments of modules are shown only where they are asked for.
+    talk = ("-vvv", "--diff", "-e", "ansible_inject_invocation=true")
     first = playbook.run(stand.DEPLOY, *talk, extra={"vaettir_agents": [agent]})
     assert first.status == 0, first
     stand.inside(

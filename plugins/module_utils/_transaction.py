@@ -143,6 +143,11 @@ class Deadline:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(0.001, self.last - time.monotonic()))
 
+    def hold(self) -> None:
+        """For a commit: an alarm comes before it, or not at all."""
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
     def __enter__(self) -> Deadline:
         return self
 
@@ -153,9 +158,8 @@ class Deadline:
 
     def end(self) -> None:
         self.last = 0.0
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for action in (signal.SIG_IGN, signal.SIG_DFL):  # an alarm that is waiting must not end the run either
-            signal.signal(signal.SIGALRM, action)
+        self.hold()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,7 @@ def release(agent: Agent) -> Outcome:
                 explained = agent.explain(verdict.failed) if verdict.word != BETTER else ""
                 if verdict.word == WORSE:
                     raise CheckError(explained)
+                deadline.hold()
                 with _uninterrupted():
                     agent.commit(verification, verdict)
                     deadline.end()
@@ -281,13 +286,15 @@ def release(agent: Agent) -> Outcome:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """What is committed is not undone: no signal comes between."""
-    signals = {signal.SIGALRM, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    """What is committed is not undone: who ends the module waits. A mask would hold for one of its threads alone."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        signal.signal(signal.SIGTERM, before)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _attempt(work: Callable[[], None]) -> list[str]:

@@ -60,7 +60,7 @@ def molecule_stage(name: str, limit: int, *options: str) -> Stage:
 
 
 def suites() -> list[str]:
-    """Every folder of tests, so that none is forgotten; but those with a row of their own, and what takes too long."""
+    """Every folder of tests, so that none is forgotten; but those with their own stage, and what takes too long."""
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     return sorted(folders - {"unit", "browser", "soak"})
 

@@ -321,12 +321,11 @@ def stack_plan(found: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any
 
 
 def agent_handshakes(agents: list[dict[str, Any]], deployed: list[str]) -> list[dict[str, Any]]:
-    """One with each deployed agent, through Traefik on the server itself."""
+    """One with each deployed agent."""
     return [
         {
             "label": agent["name"],
             "url": agent["public_origin"] + (agent["probe_path"] or "/"),
-            "address": "127.0.0.1",
             "origin": agent["public_origin"],
             "upgrade": bool(agent["probe_path"]),
             "expected": [],

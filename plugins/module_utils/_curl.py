@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from . import _http, _websocket
 
-TIMEOUT = 10  # seconds for one handshake, unless told
+TIMEOUT = 10  # seconds for one handshake
 # curl's exit statuses (curl manual, EXIT CODES)
 BAD_CA = 77
 _REASONS = {6: "dns", 7: "refused", 28: "timeout", 35: "tls_untrusted", 60: "tls_untrusted"}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ AGENT_LABEL = "io.locki.vaettir.agent"  # on an agent's image and container
 BASE_LABEL = "io.locki.vaettir.base"  # on an agent's image: the name of the image that it was built on
 # Before a program began, so through no fault of it; a program that is not there is none of this.
 RUNTIME_FAILED = re.compile('OCI runtime (create|exec) failed(?!.*: exec: ")')
-LIMITS = {"seconds": float("inf")}  # of any command of this process, whatever it is given
+LIMITS = {"seconds": float("inf")}  # of any command of this process but attached(), whatever it is given
 COMPOSE = "com.docker.compose."  # what compose's own labels begin with
 
 
@@ -60,7 +61,7 @@ def docker(
 
 def attached(end: socket.socket, *arguments: str) -> None:
     """What the command reads and writes goes over a socket, which is closed when it ends."""
-    with end:
+    with end, contextlib.suppress(OSError):
         both = end.fileno()
         subprocess.run(["docker", *arguments], stdin=both, stdout=both, stderr=subprocess.DEVNULL, check=False)
 

@@ -381,10 +381,13 @@ RULES: tuple[Rule, ...] = (
         "nginx_old",
         "nginx_version",
         DEPENDS,
-        "nginx is older than 1.27.4 ({error}), and cannot follow the tunnel's address",
+        "nginx is older than 1.27.4 ({error}), and does not know all that the conf says",
         "set base_image of agent {agent} to nginx:1.30.6, and `{deploy}`",
         lambda chain: (
-            (() < version(chain.container.get("nginx")) < (1, 27, 4) or _log(r'invalid parameter "resolve"')(chain))
+            (
+                () < version(chain.container.get("nginx")) < (1, 27, 4)
+                or _log(r'invalid parameter "resolve"|unknown directive "keepalive_min_timeout"')(chain)
+            )
             and {"error": chain.container.get("nginx") or "by its log"}
         ),
         STOP,

@@ -76,9 +76,9 @@ EXAMPLES = r"""
     handshakes:
       - label: ocapistaine
         url: https://ocapistaine.vaettir.example.org/_stcore/stream
-        address: 127.0.0.1
         origin: https://ocapistaine.vaettir.example.org
         upgrade: true
+        expected: []
 """
 
 RETURN = r"""
@@ -110,7 +110,7 @@ def run(params: dict[str, Any], touch: bool) -> dict[str, Any]:
         removed = traefik.remove(params["container"])
         return {"changed": bool(removed), "removed": removed}
     if touch:
-        asked = {"ca_path": params["ca_path"], "timeout": _curl.TIMEOUT}
+        asked = {"address": "127.0.0.1", "ca_path": params["ca_path"], "timeout": _curl.TIMEOUT}
         traefik.upgrade(params["image"], [{**asked, **one} for one in params["handshakes"]])
     return {"changed": True}
 

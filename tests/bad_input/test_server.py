@@ -133,7 +133,12 @@ CASES = [
     Case("daemon-down", docker_down, ("Docker's daemon on", "does not answer", "systemctl start docker")),
     Case("daemon-down-install", docker_down, ("does not answer", "systemctl start docker"), INSTALL),
     Case("user-not-let-in", user_outside, ("does not answer user deploy", "usermod -aG docker deploy")),
-    Case("docker-missing", lambda: hidden("/usr/bin/docker"), ("is not installed", "set stack_install_docker to true")),
+    Case(
+        "docker-missing",
+        lambda: hidden("/usr/bin/docker"),
+        ("is not installed", "set stack_install_docker to true"),
+        options=("--check",),
+    ),
     Case("docker-missing-bookworm", bookworm, ("stack_install_docker", "'debian 12'", "docs.docker.com"), INSTALL),
     Case("compose-missing", lambda: hidden(PLUGIN), ("Docker Compose on", "is missing", "docker-compose-plugin")),
     Case("compose-old", old_plugin, ("Docker Compose on", "is 2.19.0", "2.20 or later")),

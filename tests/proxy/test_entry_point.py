@@ -82,6 +82,7 @@ def test_bad_target(idle: str, url: str) -> None:
     assert error.startswith("agent-proxy: OCAPISTAINE_TARGET_URL ")
     assert error.count("\n") == 1
     assert "hunter2" not in error
+    assert ("is not valid: use https://HOST" if url else "is empty: set it in .env") in error
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,11 @@ def test_domain_of_another(entry: dict[str, Any], sibling: dict[str, Any]) -> No
     assert "is agent b's too" in error
 
 
+def test_one_domain_for_all() -> None:
+    (error,) = settings({}, [{"name": "a"}, {"name": "b"}], domain="x.example")["errors"]
+    assert "is agent b's too" in error
+
+
 @pytest.mark.parametrize(
     "siblings", [None, [], [{"name": "a"}], [{"name": "b"}], ["odd"], [{"name": "b", "domain": ["x"]}]]
 )

@@ -109,6 +109,11 @@ def test_page_is_one(tmp_path: Path) -> None:
     assert "is not HTML: set it to the path of a page or template in UTF-8." in error({"name": "one"}, page=str(other))
 
 
+def test_the_role_asks_for_all_that_is_gone() -> None:
+    role = yaml.safe_load((ROLE_FOLDER / "vars/main.yml").read_text())
+    assert role["__agent_proxy_gone"] == sorted(agents.GONE)
+
+
 def test_what_is_not_set_is_not_gone() -> None:
     assert settings({"name": "one"}, gone={"name": "", "break_lock": ""})["errors"] == {}
 

@@ -85,7 +85,7 @@ def log(line: str) -> dict[str, Any]:
 
 
 def stopped(status: str, line: str = "") -> dict[str, Any]:
-    container = {"status": status, "running": False, "health": "", "address": "", "nginx": ""}
+    container = {"status": status, "running": False, "health": "", "nginx": ""}
     return {
         **{f"found.container.{key}": value for key, value in container.items()},
         **log(line),
@@ -291,6 +291,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("container_egress", {"found.reach": "Network is unreachable", **after_nginx(page())}),
     ("nginx_old", {"found.container.nginx": "1.26.3", **after_nginx(page())}),
     ("nginx_old", {**stopped("restarting", '[emerg] invalid parameter "resolve" in nginx.conf:27'), **STOPPED}),
+    ("nginx_old", {**stopped("restarting", '[emerg] unknown directive "keepalive_min_timeout" in x:9'), **STOPPED}),
     ("container_missing", {"found.container": {}, NGINX: {}, **STOPPED}),
     ("container_twin", {"found.routers": [OWN, {**OWN, "container": "other-ocapistaine-1"}], **GATEWAY}),
     ("container_fails", {**stopped("created", "no such file"), "found.container.exit": 127, **STOPPED}),

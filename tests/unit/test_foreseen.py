@@ -158,8 +158,8 @@ def test_who_insists_is_warned(insist: Any) -> None:
     assert made["error"] == ""
     assert made["warnings"] == [
         (
-            "server1: nginx is older than 1.27.4 (1.26), and cannot follow the tunnel's address (nginx_old, insisted). "
-            "To fix it: set base_image of agent ocapistaine to nginx:1.30.6, "
+            "server1: nginx is older than 1.27.4 (1.26), and does not know all that the conf says (nginx_old, "
+            "insisted). To fix it: set base_image of agent ocapistaine to nginx:1.30.6, "
             "and `ansible-playbook locki.vaettir.deploy_agent -e agent=ocapistaine`."
         )
     ]

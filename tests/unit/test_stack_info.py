@@ -65,6 +65,12 @@ def test_a_server_without_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (found["traefik"]["status"], found["compose"], found["routers"]) == ("", {"version": ""}, [])
 
 
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"])
+def test_every_name_of_a_compose_file_is_looked_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("services: {}\n", encoding="ascii")
+    assert _stack.of_folder(str(tmp_path))["compose_files"] == [name]
+
+
 def test_agents_that_are_deployed(tmp_path: Path) -> None:
     (tmp_path / "agents").mkdir()
     for name in ("second.yml", "ocapistaine.yml", "offline.yml", "second.yml~"):

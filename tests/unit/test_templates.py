@@ -29,6 +29,16 @@ def load(path: str) -> Any:
     return yaml.safe_load((ROLES / path).read_text(encoding="utf-8"))
 
 
+def test_nginx_waits_for_a_name_as_long_as_its_entry_point() -> None:
+    """One that nginx gave up would leave a reload without an address of the new target."""
+    conf, entry_point = (
+        (ROLES / "agent_proxy" / "templates" / name).read_text(encoding="utf-8")
+        for name in ("agent.conf.template.j2", "entrypoint.sh.j2")
+    )
+    (nginx,), (waits,) = re.findall(r"resolver_timeout (\d+)s;", conf), re.findall(r"timeout (\d+) getent", entry_point)
+    assert int(nginx) >= int(waits)
+
+
 def filled(path: str, text: str, variables: dict[str, Any]) -> str:
     """A template's text as its role would fill it in."""
     loader = DataLoader()

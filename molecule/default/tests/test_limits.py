@@ -81,9 +81,11 @@ HELD = {
 def seconds(visitor) -> dict[str, float]:
     """Of each way to hold a connection, all of them at once."""
 
+    async def one(begin, drip) -> float:
+        return await cut(await begin(visitor), drip)
+
     async def each() -> list[float]:
-        begun = await asyncio.gather(*(begin(visitor) for begin, _drip in HELD.values()))
-        return await asyncio.gather(*(cut(one, drip) for one, (_begin, drip) in zip(begun, HELD.values(), strict=True)))
+        return await asyncio.gather(*(one(*way) for way in HELD.values()))
 
     return dict(zip(HELD, asyncio.run(each()), strict=True))
 

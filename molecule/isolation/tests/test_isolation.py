@@ -163,7 +163,7 @@ def test_a_killed_run_is_recovered_by_the_next(server):
     assert "3602s" in server.check_output(f"grep -m1 proxy_read_timeout {HOME}/proxy-configs/two.conf.template")
     run = playbook.run(playbook.DEPLOY, extra=settings)
     assert run.status == 0, run
-    assert run.row("two").outcome == ("released"), run
+    assert run.row("two").outcome == "released", run
     assert run.row("one").outcome == "unchanged", run
     assert kept_time_out(server) == "3602s;"
     assert server.check_output("docker inspect -f '{{.Id}}' vaettir-one-1") == first

@@ -123,10 +123,10 @@ def test_secret_of_the_release(
         assert proxy.state()["tunnel"] == hashlib.sha256(b"the-secret-of-the-release").hexdigest()
         modes = proxy.exec("stat", "-c", "%a", "/etc/nginx/tunnel-secret.conf", "/run/vaettir/in-force").stdout
         assert modes.split() == ["600", "600"]
-        for release, word in ((TWO, "another-secret"), (THREE, None)):
+        for release, expected in ((TWO, "another-secret"), (THREE, None)):
             stand.make_current(releases, release, own["image"], own["environment"])
             assert proxy.exec("agent-proxy", "reload").stdout == "reloaded\n"
-            assert secret() == word
+            assert secret() == expected
         assert "tunnel" not in proxy.state()
 
 

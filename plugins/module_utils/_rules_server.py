@@ -328,7 +328,7 @@ RULES: tuple[Rule, ...] = (
         "env",
         WARN,
         "{key} in .env is {error}, and the inventory says {declared}",
-        "set target_url of agent {agent} to {error}, or `{deploy}`, which puts the inventory's into .env",
+        "`{deploy}`, which puts the inventory's into .env, or set target_url of agent {agent} to {error}",
         _env_differs,
     ),
     Rule(

@@ -367,6 +367,21 @@ def test_reload_now(generations: tuple[stand.Proxy, list[Held], Callable[..., fl
     assert proxy.state()["draining"] == "0"
 
 
+def test_a_container_that_was_paused_is_healthy_again_at_once(
+    start: Callable[..., Any], settings: dict[str, Any], releases: Path, own: dict[str, str]
+) -> None:
+    """Docker calls it unhealthy until the next check, and Traefik sends nobody there meanwhile."""
+    stand.write_release(releases, ONE, settings)
+    stand.make_current(releases, ONE, own["image"], own["environment"])
+    with start() as proxy:
+        health = ["docker", "inspect", "-f", "{{.State.Health.Status}}", proxy.container]
+        wait_for("its good health", lambda: run(health).stdout.strip() == "healthy", 10)
+        run(["docker", "pause", proxy.container])
+        time.sleep(7)
+        run(["docker", "unpause", proxy.container])
+        wait_for("its good health again", lambda: run(health).stdout.strip() == "healthy", 10)
+
+
 def test_drain(
     start: Callable[..., Any], agent: Callable[..., dict[str, Any]], releases: Path, own: dict[str, str]
 ) -> None:

@@ -106,7 +106,7 @@ def test_secret_of_the_release(
     start: Callable[..., Any], settings: dict[str, Any], releases: Path, own: dict[str, str], edge: Edge
 ) -> None:
     """It comes, changes and goes with its release; without one, what is mounted counts."""
-    for release, word in ((ONE, "the-secret-of-the-release"), (TWO, "another-secret"), (THREE, "")):
+    for release, word in ((ONE, "the-secret-of-the-release"), (TWO, "another-secret-of-the-release"), (THREE, "")):
         stand.write_release(releases, release, settings)
         if word:
             (releases / release / "tunnel").write_text(word, encoding="ascii")
@@ -123,7 +123,7 @@ def test_secret_of_the_release(
         assert proxy.state()["tunnel"] == hashlib.sha256(b"the-secret-of-the-release").hexdigest()
         modes = proxy.exec("stat", "-c", "%a", "/etc/nginx/tunnel-secret.conf", "/run/vaettir/in-force").stdout
         assert modes.split() == ["600", "600"]
-        for release, expected in ((TWO, "another-secret"), (THREE, None)):
+        for release, expected in ((TWO, "another-secret-of-the-release"), (THREE, None)):
             stand.make_current(releases, release, own["image"], own["environment"])
             assert proxy.exec("agent-proxy", "reload").stdout == "reloaded\n"
             assert secret() == expected

@@ -103,9 +103,8 @@ class ActionModule(ActionBase):
         if kind == "files":
             return self.text(path)
         text = self._loader.get_text_file_contents(path)
-        more = {"__agent_proxy": settings}
         templar = self._templar.copy_with_new_env(
-            searchpath=[str(Path(path).parent)], available_variables={**self.variables, **more}
+            searchpath=[str(Path(path).parent)], available_variables={**self.variables, "__agent_proxy": settings}
         )
         return str(templar.template(trust_as_template(text), escape_backslashes=False))
 

@@ -119,6 +119,10 @@ class Proxy:
     def state(self) -> dict[str, str]:
         return parse_state(self.exec("agent-proxy", "state").stdout)
 
+    def health(self) -> str:
+        """In Docker's word."""
+        return run(["docker", "inspect", "-f", "{{.State.Health.Status}}", self.container]).stdout.strip()
+
     def healthy(self) -> bool:
         """What Docker's health check finds now."""
         written = run(["docker", "inspect", "-f", "{{json .Config.Healthcheck.Test}}", self.container]).stdout

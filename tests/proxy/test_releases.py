@@ -374,12 +374,11 @@ def test_a_container_that_was_paused_is_healthy_again_at_once(
     stand.write_release(releases, ONE, settings)
     stand.make_current(releases, ONE, own["image"], own["environment"])
     with start() as proxy:
-        health = ["docker", "inspect", "-f", "{{.State.Health.Status}}", proxy.container]
-        wait_for("its good health", lambda: run(health).stdout.strip() == "healthy", 10)
+        wait_for("its good health", lambda: proxy.health() == "healthy", 10)
         run(["docker", "pause", proxy.container])
         time.sleep(7)
         run(["docker", "unpause", proxy.container])
-        wait_for("its good health again", lambda: run(health).stdout.strip() == "healthy", 10)
+        wait_for("its good health again", lambda: proxy.health() == "healthy", 10)
 
 
 def test_drain(
@@ -391,13 +390,12 @@ def test_drain(
     stand.make_current(releases, ONE, own["image"], own["environment"])
     with start() as proxy:
         sockets = [Held(proxy) for _ in range(30)]
-        health = ["docker", "inspect", "-f", "{{.State.Health.Status}}", proxy.container]
-        wait_for("its good health", lambda: run(health).stdout.strip() == "healthy", 10)
+        wait_for("its good health", lambda: proxy.health() == "healthy", 10)
         checks = ["docker", "top", proxy.container, "-o", "pid,args"]
         wait_for("a check that takes its time", lambda: "/run/good" in run(checks).stdout, 10)
         begin = time.monotonic()
         run(["docker", "exec", "-d", proxy.container, "agent-proxy", "drain", "0"])
-        wait_for("its bad health", lambda: run(health).stdout.strip() == "unhealthy", _containers.RETIRED)
+        wait_for("its bad health", lambda: proxy.health() == "unhealthy", _containers.RETIRED)
         while time.monotonic() < begin + 9:
             assert ask(proxy.ip, "GET", "/", [("Host", HOST)]).status == 200
             time.sleep(0.2)
